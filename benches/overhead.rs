@@ -1,0 +1,208 @@
+//! What a step costs, as ratios against floors that are measured in the same run.
+//!
+//! `cargo bench` prints a table; every figure is the median of several rounds, in which the two sides of a ratio take
+//! turns, so that a machine that changes its speed changes both.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use lunacore::{Engine, ExecutePlan, Plan, PlanStatus, RunId, Step};
+use serde_json::Value;
+
+const ROUNDS: usize = 9;
+const STEPS: usize = 10_000;
+
+fn main() {
+    if std::env::args().any(|arg| arg == "--peak-memory") {
+        System::new().block_on(run_wide_plan());
+        return;
+    }
+    if std::env::args().any(|arg| arg == "--steps-only") {
+        for _ in 0..200 {
+            System::new().block_on(async { plans(1, STEPS, 1).await });
+        }
+        return;
+    }
+    println!("| measure | median | least | most | goal |");
+    println!("|---|---|---|---|---|");
+    System::new().block_on(async {
+        let ask = || async { ask_floor(STEPS).await };
+        let plain = || async { plain_floor(STEPS).await };
+        let step = || async { plans(1, STEPS, 1).await };
+        row("a step / one ask", 6.0, step, ask).await;
+        row("a step / the plain loop", 4.0, step, plain).await;
+        row("N = 100,000 / N = 1,000", 1.3, || plans(1, 100_000, 1), || plans(1, 1_000, 1)).await;
+        row("1,000 plans at once / one plan", 1.5, || plans(1_000, 10, 1), step).await;
+        row("10 subscribers / one", 3.5, || plans(1, STEPS, 10), step).await;
+            println!(
+            "\nfor scale: {:.0} ns an ask, {:.0} ns the plain loop, {:.0} ns a step",
+            ask().await,
+            plain().await,
+            step().await
+        );
+        let p99 = status_p99().await;
+        println!("PlanStatus while async steps run: p99 {p99:?} (goal: at most 1 ms)");
+    });
+    println!("peak memory of 100,000 steps with 100-byte results: {}", peak_memory());
+}
+
+/// Prints the ratio of two costs, measured in turns.
+async fn row<A, B>(name: &str, goal: f64, a: impl Fn() -> A, b: impl Fn() -> B)
+where
+    A: Future<Output = f64>,
+    B: Future<Output = f64>,
+{
+    let mut ratios = Vec::new();
+    for round in 0..=ROUNDS {
+        let ratio = a().await / b().await;
+        // The first round warms up.
+        if round > 0 {
+            ratios.push(ratio);
+        }
+    }
+    ratios.sort_by(f64::total_cmp);
+    let (least, median, most) = (ratios[0], ratios[ROUNDS / 2], ratios[ROUNDS - 1]);
+    println!("| {name} | {median:.2} | {least:.2} | {most:.2} | ≤ {goal} |");
+}
+
+fn per(began: Instant, count: usize) -> f64 {
+    began.elapsed().as_nanos() as f64 / count as f64
+}
+
+struct Echo;
+impl Actor for Echo {
+    type Context = Context<Self>;
+}
+
+#[derive(Message)]
+#[rtype(result = "u64")]
+struct Ask(u64);
+
+impl Handler<Ask> for Echo {
+    type Result = u64;
+    fn handle(&mut self, Ask(value): Ask, _: &mut Self::Context) -> u64 {
+        value
+    }
+}
+
+/// Nanoseconds for one question to an actor on the same arbiter.
+async fn ask_floor(asks: usize) -> f64 {
+    let echo = Echo.start();
+    let began = Instant::now();
+    for value in 0..asks as u64 {
+        assert_eq!(echo.send(Ask(value)).await, Ok(value));
+    }
+    per(began, asks)
+}
+
+/// Nanoseconds a step for the same work without actors: call, string form, map insert, two broadcasts that one
+/// subscriber receives.
+async fn plain_floor(steps: usize) -> f64 {
+    type Called = Pin<Box<dyn Future<Output = Value>>>;
+    fn boxed() -> Box<dyn Fn() -> Called> {
+        Box::new(|| Box::pin(async { Value::from("x") }))
+    }
+    let calls: Vec<_> = (0..steps).map(|n| (format!("step_{n}"), boxed())).collect();
+    let (send, mut receive) = tokio::sync::broadcast::channel::<(&str, String, Option<Value>)>(1_024);
+    let (mut artifacts, mut results) = (HashMap::new(), Vec::new());
+    let began = Instant::now();
+    for (id, call) in &calls {
+        send.send(("task.started", id.clone(), None)).unwrap();
+        let result = call().await;
+        let text = result.as_str().map_or_else(|| result.to_string(), str::to_owned);
+        artifacts.insert(format!("task:{id}"), text);
+        send.send(("task.completed", id.clone(), Some(result.clone()))).unwrap();
+        while receive.try_recv().is_ok() {}
+        results.push(result);
+    }
+    let cost = per(began, steps);
+    assert_eq!((artifacts.len(), results.len()), (steps, steps));
+    cost
+}
+
+fn plan(steps: usize) -> Plan {
+    (0..steps).map(|_| Step::unnamed(|| async { "x" })).collect()
+}
+
+/// Nanoseconds a step: that many plans of so many trivial async steps at once, all actors on one arbiter.
+async fn plans(count: usize, steps: usize, subscribers: usize) -> f64 {
+    let engine = Engine::builder().max_concurrent_plans(count).start().unwrap();
+    let mut receivers = Vec::new();
+    for _ in 0..subscribers {
+        let mut events = engine.subscribe_stream("task.*").await.unwrap();
+        receivers.push(actix::spawn(async move {
+            let mut seen = 0;
+            while let Some(event) = events.next().await {
+                assert!(event.task_id().is_some(), "the subscriber keeps up");
+                seen += 1;
+                if seen == 2 * count * steps {
+                    return;
+                }
+            }
+        }));
+    }
+    let messages: Vec<_> = (0..count).map(|_| ExecutePlan::new(plan(steps))).collect();
+    let began = Instant::now();
+    let answers: Vec<_> = messages.into_iter().map(|message| engine.orchestrator().send(message)).collect();
+    for answer in answers {
+        assert_eq!(answer.await.unwrap().unwrap().len(), steps);
+    }
+    for receiver in receivers {
+        receiver.await.unwrap();
+    }
+    per(began, count * steps)
+}
+
+async fn status_p99() -> Duration {
+    let engine = Engine::builder().start().unwrap();
+    let run_id: RunId = "busy".parse().unwrap();
+    let steps = (0..2_000).map(|_| {
+        Step::unnamed(|| async {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+        })
+    });
+    let run = engine.submit(ExecutePlan::new(steps.collect::<Plan>()).run_id(run_id.as_str())).await.unwrap();
+    let mut times = Vec::new();
+    for _ in 0..2_000 {
+        let began = Instant::now();
+        engine.orchestrator().send(PlanStatus(run_id.clone())).await.unwrap().unwrap();
+        times.push(began.elapsed());
+    }
+    run.await.unwrap();
+    times.sort();
+    times[times.len() * 99 / 100]
+}
+
+async fn run_wide_plan() {
+    let engine = Engine::builder().start().unwrap();
+    let mut events = engine.subscribe_stream("*").await.unwrap();
+    actix::spawn(async move { while events.next().await.is_some() {} });
+    let steps = (0..100_000).map(|_| Step::unnamed(|| async { "0123456789".repeat(10) }));
+    let results = engine.execute(steps.collect::<Plan>()).await.unwrap();
+    assert_eq!(results.len(), 100_000);
+}
+
+/// What the operating system says of a process that does nothing else.
+fn peak_memory() -> String {
+    let own = std::env::current_exe().unwrap();
+    let mut child = std::process::Command::new(own).arg("--peak-memory").spawn().unwrap();
+    let status_file = format!("/proc/{}/status", child.id());
+    let mut peak = None;
+    while child.try_wait().unwrap().is_none() {
+        if let Ok(status) = std::fs::read_to_string(&status_file) {
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+            peak = peak.max(kib);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    match peak {
+        Some(kib) => format!("{} MB (goal: at most 150)", kib * 1_024 / 1_000_000),
+        None => "not known on this operating system".to_owned(),
+    }
+}

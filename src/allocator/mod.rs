@@ -1,0 +1,14 @@
+//! Allocators: actors that turn steps into callables.
+//!
+//! Any actor that handles [`Resolve`] is one; the orchestrator knows it as a `Recipient<Resolve>`. It is asked once per
+//! plan, before anything of the plan runs.
+
+mod error;
+mod registry;
+mod resolve;
+mod simple;
+
+pub use error::{AllocatorError, ResolveError};
+pub use registry::RegistryAllocator;
+pub use resolve::Resolve;
+pub use simple::SimpleAllocator;

@@ -1,0 +1,149 @@
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use actix::{Actor, Context, Handler, ResponseFuture};
+use uuid::Uuid;
+
+use super::delivery::serve;
+use super::messages::{
+    Emit, EmitError, Flush, FlushTimeout, Publish, Subscribe, SubscribeError, SubscribeStream,
+};
+use super::queue::Queue;
+use super::subscription::{EventStream, Subscription};
+use crate::event::{Event, Pattern};
+use crate::limits::{MAILBOX, MAX_PAYLOAD_BYTES, MAX_SUBSCRIBER_QUEUE, MAX_SUBSCRIPTIONS};
+use crate::plan::json_size;
+
+/// The actor that delivers events. See [`Subscribe`] for an example.
+#[derive(Default)]
+pub struct EventBus {
+    subscriptions: Vec<Entry>,
+    /// The last sequence number seen of each store.
+    seen: HashMap<Uuid, u64>,
+}
+
+struct Entry {
+    pattern: Pattern,
+    queue: Arc<Queue>,
+    /// A stream is emptied by its owner, so a flush does not wait for it.
+    flushes: bool,
+}
+
+impl EventBus {
+    /// A bus without subscribers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn add(&mut self, pattern: &str, capacity: usize, flushes: bool) -> Result<Subscription, SubscribeError> {
+        let pattern: Pattern = pattern.parse()?;
+        self.subscriptions.retain(|entry| !entry.queue.is_ended());
+        if self.subscriptions.len() >= MAX_SUBSCRIPTIONS {
+            return Err(SubscribeError::TooMany);
+        }
+        let queue = Queue::new(capacity.clamp(1, MAX_SUBSCRIBER_QUEUE));
+        self.subscriptions.push(Entry { pattern: pattern.clone(), queue: Arc::clone(&queue), flushes });
+        Ok(Subscription::new(pattern, queue))
+    }
+
+    fn deliver(&mut self, events: &[Event], lost_before: u64) {
+        self.subscriptions.retain(|entry| {
+            let matching = events.iter().filter(|event| entry.pattern.matches(event.event_type()));
+            entry.queue.push(matching, lost_before)
+        });
+    }
+
+    /// How many events of a store were left out between its last message and this one.
+    fn count_lost(&mut self, source: Uuid, upto: u64, events: &[Event]) -> u64 {
+        let carried = events.len() as u64;
+        // The first message of a store says where this bus comes in.
+        let seen = self.seen.entry(source).or_insert(upto.saturating_sub(carried));
+        let lost = upto.saturating_sub(*seen).saturating_sub(carried);
+        *seen = upto.max(*seen);
+        lost
+    }
+}
+
+impl Actor for EventBus {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        for entry in &self.subscriptions {
+            entry.queue.close();
+        }
+    }
+}
+
+impl Handler<Publish> for EventBus {
+    type Result = ();
+
+    fn handle(&mut self, publish: Publish, _: &mut Self::Context) {
+        let lost = match publish.stored {
+            Some((source, upto)) => self.count_lost(source, upto, &publish.events),
+            None => 0,
+        };
+        self.deliver(&publish.events, lost);
+    }
+}
+
+impl Handler<Emit> for EventBus {
+    type Result = Result<(), EmitError>;
+
+    fn handle(&mut self, Emit(event): Emit, _: &mut Self::Context) -> Self::Result {
+        event.check_emittable()?;
+        let bytes = json_size(&event);
+        if bytes > MAX_PAYLOAD_BYTES {
+            return Err(EmitError::TooLarge { event_type: event.event_type().to_owned(), bytes });
+        }
+        self.deliver(&[event], 0);
+        Ok(())
+    }
+}
+
+impl Handler<Subscribe> for EventBus {
+    type Result = Result<Subscription, SubscribeError>;
+
+    fn handle(&mut self, subscribe: Subscribe, _: &mut Self::Context) -> Self::Result {
+        let subscription = self.add(&subscribe.pattern, subscribe.capacity, true)?;
+        let (pattern, queue) = (subscription.pattern().clone(), Arc::clone(subscription.queue()));
+        // A task of its own: a future in the actor's context would be polled at every message.
+        actix::spawn(serve(pattern, queue, subscribe.subscriber.0));
+        Ok(subscription)
+    }
+}
+
+impl Handler<SubscribeStream> for EventBus {
+    type Result = Result<EventStream, SubscribeError>;
+
+    fn handle(&mut self, subscribe: SubscribeStream, _: &mut Self::Context) -> Self::Result {
+        self.add(&subscribe.pattern, subscribe.capacity, false).map(EventStream::new)
+    }
+}
+
+impl Handler<Flush> for EventBus {
+    type Result = ResponseFuture<Result<(), FlushTimeout>>;
+
+    fn handle(&mut self, Flush { timeout }: Flush, _: &mut Self::Context) -> Self::Result {
+        let waiting: Vec<(Arc<Queue>, u64)> = (self.subscriptions.iter())
+            .filter(|entry| entry.flushes)
+            .map(|entry| (Arc::clone(&entry.queue), entry.queue.mark()))
+            .collect();
+        Box::pin(async move {
+            let deadline = tokio::time::Instant::now() + timeout;
+            let mut subscribers = 0;
+            for (queue, mark) in waiting {
+                let handled = poll_fn(|cx| queue.poll_handled(cx, mark));
+                if tokio::time::timeout_at(deadline, handled).await.is_err() {
+                    subscribers += 1;
+                }
+            }
+            if subscribers == 0 { Ok(()) } else { Err(FlushTimeout { subscribers, timeout }) }
+        })
+    }
+}

@@ -1,0 +1,105 @@
+//! Serves one closure or actor: takes events from its queue and hands them over, one at a time.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use actix::{MailboxError, Recipient};
+
+use super::queue::{Batch, Queue};
+use super::subscriber::{AsyncCall, Failure, Kind};
+use crate::event::{Event, Pattern};
+use crate::isolate::{Isolated, catch, drop_quietly};
+use crate::limits::SUBSCRIBER_BATCH;
+
+pub(crate) async fn serve(pattern: Pattern, queue: Arc<Queue>, subscriber: Kind) {
+    match subscriber {
+        Kind::Sync(call) => serve_sync(&pattern, &queue, call).await,
+        Kind::Async(call) => serve_async(&pattern, &queue, call).await,
+        Kind::Actor(recipient) => serve_actor(&queue, recipient).await,
+    }
+    queue.end();
+}
+
+async fn take(queue: &Queue, most: usize) -> Batch {
+    poll_fn(|cx| queue.poll_take(cx, most)).await
+}
+
+/// One hand-over to the blocking pool carries all that came while the last one was served: under load its cost is
+/// shared, and an idle subscriber holds no thread.
+async fn serve_sync(
+    pattern: &Pattern,
+    queue: &Arc<Queue>,
+    mut call: Box<dyn FnMut(Event) -> Failure + Send>,
+) {
+    while let Batch::Events(events) = take(queue, SUBSCRIBER_BATCH).await {
+        let (owned_pattern, shared) = (pattern.clone(), Arc::clone(queue));
+        let served = tokio::task::spawn_blocking(move || {
+            for event in events {
+                if shared.is_ended() {
+                    break;
+                }
+                let outcome = catch(|| call(event));
+                settle(&owned_pattern, &shared, outcome);
+            }
+            call
+        });
+        match served.await {
+            Ok(returned) => call = returned,
+            // The runtime is shutting down; a panic was caught above.
+            Err(_) => return,
+        }
+    }
+    let _ = drop_quietly(call);
+}
+
+async fn serve_async(pattern: &Pattern, queue: &Queue, mut call: AsyncCall) {
+    while let Batch::Events(events) = take(queue, SUBSCRIBER_BATCH).await {
+        for event in events {
+            if queue.is_ended() {
+                break;
+            }
+            let outcome = match catch(|| call(event)) {
+                Ok(future) => Isolated::new(future).await,
+                Err(message) => Err(message),
+            };
+            settle(pattern, queue, outcome);
+        }
+    }
+    let _ = drop_quietly(call);
+}
+
+/// Each event waits for the answer to the one before: two unanswered sends could change places in a full mailbox.
+async fn serve_actor(queue: &Queue, recipient: Recipient<Event>) {
+    while let Batch::Events(events) = take(queue, SUBSCRIBER_BATCH).await {
+        for event in events {
+            if queue.is_ended() {
+                return;
+            }
+            match recipient.send(event).await {
+                Ok(()) => queue.handled(1, 0),
+                // The actor let go of this event without an answer, but may be alive.
+                Err(_) if recipient.connected() => queue.handled(1, 1),
+                Err(MailboxError::Closed | MailboxError::Timeout) => return,
+            }
+        }
+    }
+}
+
+/// Counts a call, and logs a failure: each of the first, then the 2nd, 4th, 8th …, so that a broken subscriber does
+/// not fill the log.
+fn settle(pattern: &Pattern, queue: &Queue, outcome: Result<Failure, String>) {
+    let failure = match outcome {
+        Ok(None) => {
+            queue.handled(1, 0);
+            return;
+        }
+        Ok(Some(error)) => format!("failed: {error}"),
+        Err(message) => format!("panicked: {message}"),
+    };
+    queue.handled(1, 1);
+    let failures = queue.failures();
+    if failures.is_power_of_two() {
+        let pattern = pattern.as_str();
+        log::warn!(target: "lunacore::bus", pattern, failures; "a subscriber {failure}");
+    }
+}

@@ -1,0 +1,17 @@
+//! The event bus: the actor that delivers events to subscribers by pattern.
+//!
+//! Each subscriber has a bounded queue of its own and is served on its own, so a slow, blocked or failing one delays
+//! neither a plan nor another subscriber. When its queue is full it loses the oldest events, and is told how many by one
+//! `subscription.lagged` event in their place.
+
+mod actor;
+mod delivery;
+mod messages;
+mod queue;
+mod subscriber;
+mod subscription;
+
+pub use actor::EventBus;
+pub use messages::{Emit, EmitError, Flush, FlushTimeout, Publish, Subscribe, SubscribeError, SubscribeStream};
+pub use subscriber::{IntoSubscriber, Subscriber, SubscriberOutcome};
+pub use subscription::{EventStream, Subscription};

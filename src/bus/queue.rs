@@ -1,0 +1,230 @@
+//! The bounded queue of one subscriber. The bus fills it and never waits; whoever serves the subscriber empties it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::event::{Event, EventKind};
+
+/// One subscriber's events. Ours rather than a channel of tokio's: it drops the oldest and counts, takes and gives
+/// in batches under one lock, and knows when everything has been handled.
+pub(crate) struct Queue {
+    inner: Mutex<Inner>,
+    capacity: usize,
+}
+
+#[derive(Default)]
+struct Inner {
+    events: VecDeque<Event>,
+    /// Dropped since the last `subscription.lagged`.
+    missed: u64,
+    /// Events put in, and events handled or dropped, since the beginning.
+    pushed: u64,
+    handled: u64,
+    total_missed: u64,
+    failures: u64,
+    /// The subscriber wants no more.
+    ended: bool,
+    /// The bus has stopped: what is queued is still delivered.
+    closed: bool,
+    reader: Option<Waker>,
+    flushers: Vec<Waker>,
+}
+
+/// What a reader gets.
+pub(crate) enum Batch {
+    /// Events to handle; the reader says when it has handled them.
+    Events(Vec<Event>),
+    /// There will be no more.
+    End,
+}
+
+impl Queue {
+    pub(crate) fn new(capacity: usize) -> Arc<Self> {
+        Arc::new(Self { inner: Mutex::default(), capacity })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds events; the oldest make room. Answers `false` when the subscription has ended.
+    pub(crate) fn push<'a>(&self, events: impl Iterator<Item = &'a Event>, lost_before: u64) -> bool {
+        let mut inner = self.lock();
+        if inner.ended {
+            return false;
+        }
+        inner.missed += lost_before;
+        inner.total_missed += lost_before;
+        let mut added = lost_before > 0;
+        for event in events {
+            added = true;
+            if inner.events.len() >= self.capacity {
+                inner.events.pop_front();
+                inner.missed += 1;
+                inner.total_missed += 1;
+                inner.handled += 1;
+            }
+            inner.events.push_back(event.clone());
+            inner.pushed += 1;
+        }
+        let reader = if added { inner.reader.take() } else { None };
+        drop(inner);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        true
+    }
+
+    /// Takes at most `most` events, after one that tells of those that were missed.
+    pub(crate) fn poll_take(&self, cx: &mut Context<'_>, most: usize) -> Poll<Batch> {
+        let mut inner = self.lock();
+        if inner.ended {
+            return Poll::Ready(Batch::End);
+        }
+        if inner.missed == 0 && inner.events.is_empty() {
+            if inner.closed {
+                return Poll::Ready(Batch::End);
+            }
+            inner.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let mut batch = Vec::with_capacity(most.min(inner.events.len() + 1));
+        if inner.missed > 0 {
+            let missed = std::mem::take(&mut inner.missed);
+            batch.push(Event::ephemeral(None, EventKind::SubscriptionLagged { missed }));
+            // Counts as pushed, since the reader will count it as handled.
+            inner.pushed += 1;
+        }
+        let count = (most - batch.len()).min(inner.events.len());
+        batch.extend(inner.events.drain(..count));
+        Poll::Ready(Batch::Events(batch))
+    }
+
+    /// The reader has handled this many events of a batch, and failed at some.
+    pub(crate) fn handled(&self, count: u64, failures: u64) {
+        let mut inner = self.lock();
+        inner.handled += count;
+        inner.failures += failures;
+        wake_all(inner);
+    }
+
+    /// Ends the subscription: nothing more is delivered.
+    pub(crate) fn end(&self) {
+        let mut inner = self.lock();
+        inner.ended = true;
+        inner.handled = inner.pushed;
+        inner.events.clear();
+        let reader = inner.reader.take();
+        wake_all(inner);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// The bus has stopped: the reader ends once it has taken everything.
+    pub(crate) fn close(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        let reader = inner.reader.take();
+        drop(inner);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        let inner = self.lock();
+        !inner.ended && !(inner.closed && inner.events.is_empty())
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.lock().ended
+    }
+
+    /// How many events were put in so far: a mark for [`poll_handled`](Self::poll_handled).
+    pub(crate) fn mark(&self) -> u64 {
+        self.lock().pushed
+    }
+
+    /// Waits until everything before the mark has been handled or dropped.
+    pub(crate) fn poll_handled(&self, cx: &mut Context<'_>, mark: u64) -> Poll<()> {
+        let mut inner = self.lock();
+        if inner.ended || inner.handled >= mark {
+            return Poll::Ready(());
+        }
+        if !inner.flushers.iter().any(|flusher| flusher.will_wake(cx.waker())) {
+            inner.flushers.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    pub(crate) fn failures(&self) -> u64 {
+        self.lock().failures
+    }
+
+    pub(crate) fn missed(&self) -> u64 {
+        self.lock().total_missed
+    }
+}
+
+fn wake_all(mut inner: MutexGuard<'_, Inner>) {
+    let flushers = std::mem::take(&mut inner.flushers);
+    drop(inner);
+    for flusher in flushers {
+        flusher.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn take(queue: &Queue, most: usize) -> Vec<String> {
+        match queue.poll_take(&mut Context::from_waker(Waker::noop()), most) {
+            Poll::Ready(Batch::Events(events)) => {
+                queue.handled(events.len() as u64, 0);
+                events
+                    .iter()
+                    .map(|event| match event.kind() {
+                        EventKind::SubscriptionLagged { missed } => format!("missed {missed}"),
+                        _ => event.event_type().to_owned(),
+                    })
+                    .collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    proptest! {
+        /// Against a plain model: every event comes once and in order, or is counted as missed just before the next.
+        #[test]
+        fn nothing_is_lost_uncounted(
+            capacity in 1_usize..5,
+            moves in proptest::collection::vec((0_usize..7, 1_usize..5), 1..30),
+        ) {
+            let queue = Queue::new(capacity);
+            let (mut sent, mut expected) = (0_usize, 0_usize);
+            for (push, most) in moves {
+                let events: Vec<Event> =
+                    (sent..sent + push).map(|n| Event::custom(n.to_string(), json!(null))).collect();
+                sent += push;
+                prop_assert!(queue.push(events.iter(), 0));
+                for got in take(&queue, most) {
+                    match got.strip_prefix("missed ") {
+                        Some(missed) => expected += missed.parse::<usize>().unwrap(),
+                        None => {
+                            prop_assert_eq!(got.parse::<usize>().unwrap(), expected);
+                            expected += 1;
+                        }
+                    }
+                }
+            }
+            while !take(&queue, 3).is_empty() {}
+            let mark = queue.mark();
+            prop_assert!(queue.poll_handled(&mut Context::from_waker(Waker::noop()), mark).is_ready());
+        }
+    }
+}

@@ -1,0 +1,162 @@
+use actix::{Actor, Arbiter, Context, Handler, Recipient, System};
+use tokio::sync::oneshot;
+
+use super::handle::Engine;
+use crate::allocator::{Resolve, SimpleAllocator};
+use crate::bus::{EventBus, Flush};
+use crate::limits::{MAX_CONCURRENT_PLANS, QUEUE_CAPACITY};
+use crate::memory::ProjectMemory;
+use crate::orchestrator::ExecutionOrchestrator;
+
+/// Chooses the parts of an [`Engine`] and starts them.
+///
+/// ```
+/// use lunacore::{Engine, ProjectMemory, RegistryAllocator};
+///
+/// let builder = Engine::builder()
+///     .memory(ProjectMemory::in_memory())
+///     .allocator(RegistryAllocator::new().register("greet", || "hello"))
+///     .max_concurrent_plans(4)
+///     .queue_capacity(100);
+/// # drop(builder);
+/// ```
+pub struct EngineBuilder {
+    memory: ProjectMemory,
+    start_allocator: Box<dyn FnOnce() -> Recipient<Resolve> + Send>,
+    max_concurrent_plans: usize,
+    queue_capacity: usize,
+}
+
+impl Default for EngineBuilder {
+    fn default() -> Self {
+        Self {
+            memory: ProjectMemory::in_memory(),
+            start_allocator: Box::new(|| SimpleAllocator.start().recipient()),
+            max_concurrent_plans: 1,
+            queue_capacity: QUEUE_CAPACITY,
+        }
+    }
+}
+
+impl EngineBuilder {
+    /// The memory; volatile by default.
+    #[must_use]
+    pub fn memory(mut self, memory: ProjectMemory) -> Self {
+        self.memory = memory;
+        self
+    }
+
+    /// An actor of yours as the allocator, to be started with the engine; [`SimpleAllocator`] by default.
+    #[must_use]
+    pub fn allocator<A>(mut self, allocator: A) -> Self
+    where
+        A: Actor<Context = Context<A>> + Handler<Resolve> + Send,
+    {
+        self.start_allocator = Box::new(|| allocator.start().recipient());
+        self
+    }
+
+    /// An allocator that runs already.
+    #[must_use]
+    pub fn running_allocator(mut self, allocator: impl Into<Recipient<Resolve>>) -> Self {
+        let allocator = allocator.into();
+        self.start_allocator = Box::new(|| allocator);
+        self
+    }
+
+    /// How many plans run at a time, from 1 (the default) to [`MAX_CONCURRENT_PLANS`]; values outside are taken as the
+    /// nearest bound.
+    #[must_use]
+    pub fn max_concurrent_plans(mut self, plans: usize) -> Self {
+        self.max_concurrent_plans = plans.clamp(1, MAX_CONCURRENT_PLANS);
+        self
+    }
+
+    /// How many plans may wait; [`QUEUE_CAPACITY`] by default.
+    #[must_use]
+    pub fn queue_capacity(mut self, plans: usize) -> Self {
+        self.queue_capacity = plans;
+        self
+    }
+
+    /// Starts the four actors on the current arbiter, inside `#[actix::main]` for example.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSystem`] where there is no actix system, such as under `#[tokio::main]`: call
+    /// [`spawn`](Self::spawn) there.
+    pub fn start(self) -> Result<Engine, EngineError> {
+        self.start_here().map(|(engine, _)| engine)
+    }
+
+    /// Starts the four actors on a thread with an actix system of its own; works everywhere.
+    ///
+    /// The thread ends when the engine is shut down, or when the last handle to it is dropped and what was accepted has
+    /// been finished; see [`Shutdown`](crate::Shutdown).
+    ///
+    /// # Errors
+    /// [`EngineError::Thread`] when the operating system gives no thread.
+    pub fn spawn(self) -> Result<Engine, EngineError> {
+        let (tell_started, started) = std::sync::mpsc::channel();
+        std::thread::Builder::new()
+            .name("lunacore".to_owned())
+            .spawn(move || {
+                System::new().block_on(async move {
+                    let (engine, gone) = match self.start_here() {
+                        Ok((engine, gone)) => (Ok(engine), Some(gone)),
+                        Err(error) => (Err(error), None),
+                    };
+                    // Only the bus is kept: holding the orchestrator would keep the thread alive for ever.
+                    let bus = engine.as_ref().ok().map(|engine| engine.bus().clone());
+                    if tell_started.send(engine).is_err() {
+                        return;
+                    }
+                    if let (Some(gone), Some(bus)) = (gone, bus) {
+                        let _ = gone.await;
+                        // The last events still reach their subscribers.
+                        let _ = bus.send(Flush::default()).await;
+                    }
+                });
+            })
+            .map_err(|source| EngineError::Thread { source })?;
+        started.recv().unwrap_or(Err(EngineError::NoSystem))
+    }
+
+    fn start_here(self) -> Result<(Engine, oneshot::Receiver<()>), EngineError> {
+        if Arbiter::try_current().is_none() {
+            return Err(EngineError::NoSystem);
+        }
+        let bus = EventBus::new().start();
+        let memory = self.memory.start();
+        let allocator = (self.start_allocator)();
+        let mut orchestrator = ExecutionOrchestrator::new(bus.clone(), memory.clone(), allocator.clone())
+            .max_concurrent_plans(self.max_concurrent_plans)
+            .queue_capacity(self.queue_capacity);
+        let gone = orchestrator.watch_end();
+        let engine = Engine { orchestrator: orchestrator.start(), bus, memory, allocator };
+        Ok((engine, gone))
+    }
+}
+
+impl std::fmt::Debug for EngineBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EngineBuilder")
+            .field("max_concurrent_plans", &self.max_concurrent_plans)
+            .field("queue_capacity", &self.queue_capacity)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why an engine could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The current thread has no actix arbiter.
+    #[error("no actix system runs on this thread; call `spawn` instead of `start`, or use `#[actix::main]`")]
+    NoSystem,
+    /// The engine's thread could not be started.
+    #[error("the engine's thread could not be started")]
+    Thread {
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,203 @@
+use std::time::Duration;
+
+use actix::{Addr, Recipient};
+use serde_json::Value;
+
+use super::builder::{EngineBuilder, EngineError};
+use crate::allocator::Resolve;
+use crate::artifact::Artifact;
+use crate::bus::{
+    Emit, EmitError, EventBus, EventStream, Flush, FlushTimeout, IntoSubscriber, Subscribe, SubscribeError,
+    SubscribeStream, Subscription,
+};
+use crate::event::Event;
+use crate::memory::{Get, GetOutputs, MemoryError, ProjectMemory};
+use crate::orchestrator::{
+    CancelOutcome, CancelPlan, ControlError, ExecutePlan, ExecutionOrchestrator, ListPlans, PlanError, PlanStatus,
+    RunHandle, RunInfo, Shutdown, ShutdownReport, SubmitPlan,
+};
+use crate::run::RunId;
+
+/// The four actors, wired, with their messages as plain async methods.
+///
+/// A handle is cheap to clone and can be used from any thread and any runtime. When the last one is dropped, and no
+/// address is left, the engine finishes what it has accepted and stops; see [`Shutdown`].
+///
+/// Inside an actix system, `start` runs the actors on the current arbiter:
+///
+/// ```
+/// use lunacore::{Engine, Step};
+///
+/// #[actix::main]
+/// async fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let engine = Engine::builder().start()?;
+///     let results = engine.execute([Step::new("answer", || 42)]).await?;
+///     assert_eq!(results, [42]);
+///     Ok(())
+/// }
+/// ```
+///
+/// Everywhere else, `spawn` gives them a thread of their own:
+///
+/// ```
+/// use lunacore::{Engine, Step};
+///
+/// #[tokio::main]
+/// async fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let engine = Engine::spawn()?;
+///     let results = engine.execute([Step::new("answer", || 42)]).await?;
+///     assert_eq!(results, [42]);
+///     Ok(())
+/// }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Engine {
+    pub(crate) orchestrator: Addr<ExecutionOrchestrator>,
+    pub(crate) bus: Addr<EventBus>,
+    pub(crate) memory: Addr<ProjectMemory>,
+    pub(crate) allocator: Recipient<Resolve>,
+}
+
+impl Engine {
+    /// Chooses the parts.
+    #[must_use]
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder::default()
+    }
+
+    /// An engine with the default parts, on a thread of its own; see [`EngineBuilder::spawn`].
+    ///
+    /// # Errors
+    /// [`EngineError::Thread`] when the operating system gives no thread.
+    pub fn spawn() -> Result<Self, EngineError> {
+        Self::builder().spawn()
+    }
+
+    /// The orchestrator's address.
+    #[must_use]
+    pub fn orchestrator(&self) -> &Addr<ExecutionOrchestrator> {
+        &self.orchestrator
+    }
+
+    /// The event bus's address.
+    #[must_use]
+    pub fn bus(&self) -> &Addr<EventBus> {
+        &self.bus
+    }
+
+    /// The memory's address.
+    #[must_use]
+    pub fn memory(&self) -> &Addr<ProjectMemory> {
+        &self.memory
+    }
+
+    /// The allocator.
+    #[must_use]
+    pub fn allocator(&self) -> &Recipient<Resolve> {
+        &self.allocator
+    }
+
+    /// Runs a plan and waits for its results, in step order; see [`ExecutePlan`].
+    ///
+    /// # Errors
+    /// Why it was not accepted or did not complete: [`PlanError`].
+    pub async fn execute(&self, plan: impl Into<ExecutePlan>) -> Result<Vec<Value>, PlanError> {
+        self.orchestrator.send(plan.into()).await.unwrap_or(Err(PlanError::Stopped))
+    }
+
+    /// Has a plan accepted and gives a handle to its run; see [`SubmitPlan`].
+    ///
+    /// # Errors
+    /// Why it was not accepted: [`PlanError`].
+    pub async fn submit(&self, plan: impl Into<ExecutePlan>) -> Result<RunHandle, PlanError> {
+        self.orchestrator.send(SubmitPlan(plan.into())).await.unwrap_or(Err(PlanError::Stopped))
+    }
+
+    /// How a run is doing; answered at once.
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownRun`], or memory failed.
+    pub async fn status(&self, run_id: &RunId) -> Result<RunInfo, ControlError> {
+        self.orchestrator.send(PlanStatus(run_id.clone())).await.unwrap_or(Err(ControlError::Stopped))
+    }
+
+    /// The runs that are known, in the order of their acceptance, a page at a time; see [`ListPlans`].
+    ///
+    /// # Errors
+    /// Memory failed.
+    pub async fn list(&self, page: ListPlans) -> Result<Vec<RunInfo>, ControlError> {
+        self.orchestrator.send(page).await.unwrap_or(Err(ControlError::Stopped))
+    }
+
+    /// Cancels a run; see [`CancelPlan`].
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownRun`], or memory failed.
+    pub async fn cancel(&self, run_id: &RunId) -> Result<CancelOutcome, ControlError> {
+        self.orchestrator.send(CancelPlan(run_id.clone())).await.unwrap_or(Err(ControlError::Stopped))
+    }
+
+    /// The results that a run has stored so far, in step order; `None` for a run that is not known.
+    ///
+    /// # Errors
+    /// Memory failed.
+    pub async fn results(&self, run_id: &RunId) -> Result<Option<Vec<Value>>, MemoryError> {
+        let outputs = self.memory.send(GetOutputs(run_id.clone())).await.unwrap_or(Err(MemoryError::Stopped))?;
+        Ok(outputs.map(|outputs| outputs.iter().map(crate::plan::Output::to_value).collect()))
+    }
+
+    /// Subscribes a closure or an actor to events; see [`Subscribe`].
+    ///
+    /// # Errors
+    /// A malformed pattern, or too many subscriptions.
+    pub async fn subscribe<M>(
+        &self,
+        pattern: impl Into<String>,
+        subscriber: impl IntoSubscriber<M>,
+    ) -> Result<Subscription, SubscribeError> {
+        let subscribe = Subscribe::new(pattern, subscriber);
+        self.bus.send(subscribe).await.unwrap_or(Err(SubscribeError::Stopped))
+    }
+
+    /// Subscribes with a stream; see [`SubscribeStream`].
+    ///
+    /// # Errors
+    /// A malformed pattern, or too many subscriptions.
+    pub async fn subscribe_stream(&self, pattern: impl Into<String>) -> Result<EventStream, SubscribeError> {
+        self.bus.send(SubscribeStream::new(pattern)).await.unwrap_or(Err(SubscribeError::Stopped))
+    }
+
+    /// Delivers an event of the application's own; see [`Event::custom`].
+    ///
+    /// # Errors
+    /// A reserved or malformed type, or too large a payload.
+    pub async fn emit(&self, event: Event) -> Result<(), EmitError> {
+        self.bus.send(Emit(event)).await.unwrap_or(Err(EmitError::Stopped))
+    }
+
+    /// Waits until closures and actors have handled what was delivered before; see [`Flush`].
+    ///
+    /// # Errors
+    /// Some had not in time. A bus that has stopped has nothing left to deliver.
+    pub async fn flush(&self, timeout: Duration) -> Result<(), FlushTimeout> {
+        self.bus.send(Flush::within(timeout)).await.unwrap_or(Ok(()))
+    }
+
+    /// The latest version of an artifact of the default project; `task:{step_id}` is the result of a step.
+    ///
+    /// # Errors
+    /// The access check said no, the key cannot be one, or memory failed.
+    pub async fn artifact(&self, key: impl Into<String>) -> Result<Option<Artifact>, MemoryError> {
+        self.memory.send(Get::latest(key)).await.unwrap_or(Err(MemoryError::Stopped))
+    }
+
+    /// Stops the orchestrator in an orderly way, then waits for subscribers to handle the last events; see
+    /// [`Shutdown`]. Every handle is of no use afterwards.
+    pub async fn shutdown(&self, shutdown: Shutdown) -> ShutdownReport {
+        let report = self.orchestrator.send(shutdown).await.unwrap_or_default();
+        if let Err(late) = self.flush(Flush::default().timeout).await {
+            log::warn!(target: "lunacore::engine", "{late}");
+        }
+        report
+    }
+}

@@ -1,0 +1,10 @@
+//! What happened: the event envelope, its types, and the patterns that select them.
+
+mod kind;
+mod pattern;
+mod record;
+
+pub use kind::EventKind;
+pub use pattern::{InvalidPattern, Pattern};
+pub(crate) use record::stamp;
+pub use record::{Event, InvalidEventType};

@@ -1,0 +1,91 @@
+//! Every cap of the crate, each with its reason.
+//!
+//! A bound that is reached gives a typed error or a `subscription.lagged` event; nothing is cut off silently.
+
+use std::time::Duration;
+
+/// Longest id of a step or run, tenant, project, agent or callable name, in bytes. Ids become parts of keys,
+/// log lines and table cells; 256 bytes hold any sensible name.
+pub const MAX_ID_BYTES: usize = 256;
+
+/// Longest artifact key, in bytes: a step id with a prefix, with room for an application's own hierarchy.
+pub const MAX_KEY_BYTES: usize = 512;
+
+/// Most steps in one plan. A plan of this size is held in memory several times over while it is accepted.
+pub const MAX_STEPS: usize = 100_000;
+
+/// Largest output of a step, in bytes of its string form (or raw bytes). An output travels through a message, an
+/// event and an artifact; what is larger belongs into a file or an object store, with its name as the output.
+pub const MAX_OUTPUT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Largest data of one artifact, in bytes.
+pub const MAX_ARTIFACT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Largest `meta` of one artifact, in bytes of JSON: it is copied with each read.
+pub const MAX_META_BYTES: usize = 64 * 1024;
+
+/// Most further artifacts that one attempt may stage, since all of them are committed at once.
+pub const MAX_STAGED_ARTIFACTS: usize = 1_000;
+
+/// Most bytes of further artifacts that one attempt may stage, for the same reason.
+pub const MAX_STAGED_BYTES: usize = 64 * 1024 * 1024;
+
+/// Longest message of a recorded failure, in bytes. The live error keeps its full text; the record is cut here, at
+/// a character boundary, and ends in `…`.
+pub const MAX_FAILURE_BYTES: usize = 8 * 1024;
+
+/// Most causes of a recorded failure: longer chains are a loop or noise.
+pub const MAX_FAILURE_CAUSES: usize = 16;
+
+/// Plans that may wait in an orchestrator, by default. The next one gets `PlanError::QueueFull`.
+pub const QUEUE_CAPACITY: usize = 1_024;
+
+/// Most plans that one orchestrator runs at a time. Each is a task that holds its plan in memory.
+pub const MAX_CONCURRENT_PLANS: usize = 10_000;
+
+/// Longest wait for an allocator's answer. A plan that cannot be resolved holds back those behind it.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long an orchestrator goes on with accepted plans after the last handle to it is dropped; then it cancels.
+pub const DROP_DRAIN: Duration = Duration::from_secs(30);
+
+/// How long a shutdown waits, once everything is cancelled, for blocking code that was told to stop.
+pub const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// Events that wait for one subscriber, by default. When it is full the oldest is dropped and counted.
+pub const SUBSCRIBER_QUEUE: usize = 4_096;
+
+/// Largest queue that a subscriber may ask for.
+pub const MAX_SUBSCRIBER_QUEUE: usize = 1_000_000;
+
+/// Most subscriptions of one bus. A blocking subscriber may hold one thread of the blocking pool (512 by default),
+/// and at least half of the pool must stay free for steps.
+pub const MAX_SUBSCRIPTIONS: usize = 256;
+
+/// Most events that one hand-over to a blocking subscriber carries.
+pub const SUBSCRIBER_BATCH: usize = 256;
+
+/// Longest pattern of a subscription, in bytes.
+pub const MAX_PATTERN_BYTES: usize = 256;
+
+/// Largest payload of an event that an application emits, or of a progress report, in bytes of JSON.
+pub const MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
+
+/// Commits whose events may wait for a bus. A bus that is further behind gets a gap, which it reports as
+/// `subscription.lagged`, rather than slowing the plans.
+pub const PUBLISH_BACKLOG: usize = 8_192;
+
+/// Progress reports of one orchestrator that may wait for the bus; the next is dropped (progress is ephemeral).
+pub const PROGRESS_BACKLOG: usize = 1_024;
+
+/// How soon memory tells a bus of a gap that no later commit has told it of.
+pub const GAP_RETRY: Duration = Duration::from_millis(50);
+
+/// Mailbox of each of the four actors, in messages. A full one makes senders wait.
+pub const MAILBOX: usize = 4_096;
+
+/// Finished runs that the volatile store remembers; artifacts stay until they are deleted.
+pub const VOLATILE_FINISHED_RUNS: usize = 1_000;
+
+/// Largest page of a listing.
+pub const MAX_PAGE: usize = 1_000;

@@ -1,0 +1,103 @@
+use std::error::Error;
+use std::sync::Arc;
+
+use super::access::Operation;
+use crate::artifact::Project;
+use crate::id::IdFault;
+use crate::limits::{MAX_ARTIFACT_BYTES, MAX_META_BYTES};
+use crate::run::RunId;
+
+/// Why memory did not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum MemoryError {
+    /// The access check said no.
+    #[error("{operation} access to {key:?} in {project} is denied")]
+    AccessDenied {
+        /// The tenant and project.
+        project: Project,
+        /// The key or prefix.
+        key: String,
+        /// What was asked for.
+        operation: Operation,
+    },
+    /// The key, tenant or project cannot be one.
+    #[error("the {what} {name:?} {fault}")]
+    InvalidName {
+        /// What the name is for.
+        what: &'static str,
+        /// The name, shortened.
+        name: String,
+        /// What is wrong with it.
+        fault: IdFault,
+    },
+    /// The data is larger than [`MAX_ARTIFACT_BYTES`].
+    #[error("the artifact {key:?} has {bytes} bytes, more than {MAX_ARTIFACT_BYTES}")]
+    DataTooLarge {
+        /// The key.
+        key: String,
+        /// The size in bytes.
+        bytes: usize,
+    },
+    /// The meta is larger than [`MAX_META_BYTES`].
+    #[error("the meta of artifact {key:?} has {bytes} bytes of JSON, more than {MAX_META_BYTES}")]
+    MetaTooLarge {
+        /// The key.
+        key: String,
+        /// The size in bytes.
+        bytes: usize,
+    },
+    /// There is a run with this id already.
+    #[error("there is a run {run_id} already; choose another run id")]
+    RunExists {
+        /// The id.
+        run_id: RunId,
+    },
+    /// The store failed; whether the write happened is unknown.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+    /// The memory actor has stopped.
+    #[error("the memory actor has stopped")]
+    Stopped,
+}
+
+impl MemoryError {
+    /// Whether it is certain that nothing was written. If it is not, nothing may be acknowledged.
+    #[must_use]
+    pub fn wrote_nothing(&self) -> bool {
+        !matches!(self, Self::Store(_) | Self::Stopped)
+    }
+}
+
+/// A store failed. Whether what it was writing is stored is unknown.
+///
+/// ```
+/// use lunacore::StoreError;
+/// use std::error::Error;
+///
+/// let error = StoreError::new(std::io::Error::other("disk on fire"));
+/// assert_eq!(error.source().unwrap().to_string(), "disk on fire");
+/// ```
+#[derive(Debug, Clone)]
+pub struct StoreError {
+    source: Arc<dyn Error + Send + Sync>,
+}
+
+impl StoreError {
+    /// Wraps what went wrong.
+    pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: Arc::from(source.into()) }
+    }
+}
+
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a read or write failed")
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.source)
+    }
+}

@@ -1,0 +1,266 @@
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::error::{MemoryError, StoreError};
+use super::messages::{Commit, Committed, NewArtifact, NewRun, Put, RunUpdate};
+use super::store::Store;
+use crate::artifact::{Artifact, ArtifactData, Project};
+use crate::event::{Event, stamp};
+use crate::limits::VOLATILE_FINISHED_RUNS;
+use crate::plan::Output;
+use crate::run::{RunId, RunRecord, RunState};
+
+/// A store that lives and dies with its process.
+///
+/// Artifacts stay until they are deleted. Of finished runs, with their outputs, it remembers the last
+/// [`VOLATILE_FINISHED_RUNS`]. Events are numbered but not kept.
+#[derive(Debug, Default)]
+pub struct VolatileStore {
+    /// Trees, not hash maps: they list in order, and never stop to rehash.
+    projects: HashMap<Project, BTreeMap<Arc<str>, Versions>>,
+    runs: BTreeMap<u64, Run>,
+    run_order: HashMap<RunId, u64>,
+    finished: VecDeque<u64>,
+    accepted: u64,
+    last_seq: u64,
+}
+
+#[derive(Debug, Default)]
+struct Versions {
+    last: u64,
+    kept: Vec<Kept>,
+}
+
+/// An artifact without what its place says already.
+#[derive(Debug)]
+struct Kept {
+    id: Uuid,
+    version: u64,
+    artifact_type: Arc<str>,
+    created_at: SystemTime,
+    meta: Meta,
+    run_id: Option<RunId>,
+    data: ArtifactData,
+}
+
+/// The meta of a step's artifact is made when it is read: as a map it would be larger than most results.
+#[derive(Debug)]
+enum Meta {
+    Step(usize, Arc<str>),
+    Free(Map<String, Value>),
+}
+
+#[derive(Debug)]
+struct Run {
+    record: RunRecord,
+    outputs: Vec<Output>,
+}
+
+impl Meta {
+    fn to_map(&self) -> Map<String, Value> {
+        match self {
+            Self::Step(index, step_id) => Map::from_iter([
+                ("step".to_owned(), Value::from(*index)),
+                ("step_id".to_owned(), Value::from(&**step_id)),
+            ]),
+            Self::Free(map) => map.clone(),
+        }
+    }
+}
+
+impl Kept {
+    fn to_artifact(&self, project: &Project, key: &Arc<str>) -> Artifact {
+        Artifact {
+            id: self.id,
+            project: project.clone(),
+            key: Arc::clone(key),
+            version: self.version,
+            artifact_type: Arc::clone(&self.artifact_type),
+            created_at: self.created_at,
+            meta: self.meta.to_map(),
+            run_id: self.run_id.clone(),
+            data: self.data.clone(),
+        }
+    }
+}
+
+impl Versions {
+    /// Versions are kept in ascending order.
+    fn find(&self, version: u64) -> Option<usize> {
+        self.kept.binary_search_by_key(&version, |kept| kept.version).ok()
+    }
+}
+
+impl VolatileStore {
+    fn insert(&mut self, project: &Project, key: Arc<str>, mut kept: Kept) -> &Kept {
+        let versions = self.projects.entry(project.clone()).or_default().entry(key).or_default();
+        versions.last += 1;
+        kept.version = versions.last;
+        versions.kept.push(kept);
+        // Just pushed, so the index is there.
+        &versions.kept[versions.kept.len() - 1]
+    }
+
+    fn accept(&mut self, run_id: &RunId, new: NewRun, at: SystemTime) -> Result<(), MemoryError> {
+        if self.run_order.contains_key(run_id) {
+            return Err(MemoryError::RunExists { run_id: run_id.clone() });
+        }
+        self.accepted += 1;
+        let record = RunRecord {
+            run_id: run_id.clone(),
+            name: new.name,
+            step_ids: new.step_ids,
+            state: RunState::Queued,
+            cursor: 0,
+            attempt: 0,
+            failure: None,
+            accepted_at: at,
+            started_at: None,
+            finished_at: None,
+        };
+        self.runs.insert(self.accepted, Run { record, outputs: Vec::new() });
+        self.run_order.insert(run_id.clone(), self.accepted);
+        Ok(())
+    }
+
+    fn advance(&mut self, run_id: &RunId, update: RunUpdate, output: Option<(usize, Output)>, at: SystemTime) {
+        let Some(order) = self.run_order.get(run_id) else { return };
+        let Some(Run { record, outputs }) = self.runs.get_mut(order) else { return };
+        let RunUpdate { state, cursor, attempt, failure } = update;
+        if attempt > 0 && record.started_at.is_none() {
+            record.started_at = Some(at);
+        }
+        if state.is_final() && record.finished_at.is_none() {
+            record.finished_at = Some(at);
+            self.finished.push_back(*order);
+        }
+        (record.state, record.cursor, record.attempt, record.failure) = (state, cursor, attempt, failure);
+        if let Some((index, output)) = output {
+            outputs.truncate(index);
+            outputs.push(output);
+        }
+        while self.finished.len() > VOLATILE_FINISHED_RUNS {
+            let oldest = self.finished.pop_front().and_then(|order| self.runs.remove(&order));
+            if let Some(oldest) = oldest {
+                self.run_order.remove(&oldest.record.run_id);
+            }
+        }
+    }
+
+    fn run_by_id(&self, run_id: &RunId) -> Option<&Run> {
+        self.runs.get(self.run_order.get(run_id)?)
+    }
+}
+
+impl Store for VolatileStore {
+    fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Committed, MemoryError> {
+        let Commit { run_id, project, accept, update, output, artifacts, events } = commit;
+        // The only step that can fail comes first, so that nothing is half done.
+        if let Some(new) = accept {
+            self.accept(&run_id, *new, at)?;
+        }
+        self.advance(&run_id, update, output, at);
+        for NewArtifact { key, artifact_type, step: (index, step_id), data } in artifacts {
+            let (id, created_at) = stamp(at);
+            let (meta, run_id) = (Meta::Step(index, step_id), Some(run_id.clone()));
+            self.insert(
+                &project,
+                key,
+                Kept { id, version: 0, artifact_type, created_at, meta, run_id, data },
+            );
+        }
+        let mut stored = Vec::with_capacity(events.len());
+        for kind in events {
+            self.last_seq += 1;
+            stored.push(Event::stored(self.last_seq, at, run_id.clone(), kind));
+        }
+        Ok(Committed::new(at, stored))
+    }
+
+    fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, StoreError> {
+        let (project, key) = (put.project().clone(), Arc::clone(put.key()));
+        let (artifact_type, meta, data) = put.into_parts();
+        let before = self.projects.get(&project).and_then(|keys| keys.get(&key)).and_then(|v| v.kept.last());
+        let mut merged = before.map(|kept| kept.meta.to_map()).unwrap_or_default();
+        merged.extend(meta);
+        let (id, created_at) = stamp(at);
+        let meta = Meta::Free(merged);
+        let kept = Kept { id, version: 0, artifact_type, created_at, meta, run_id: None, data };
+        Ok(self.insert(&project, Arc::clone(&key), kept).to_artifact(&project, &key))
+    }
+
+    fn delete(&mut self, project: &Project, key: &str, version: Option<u64>) -> Result<bool, StoreError> {
+        let Some(keys) = self.projects.get_mut(project) else { return Ok(false) };
+        let Some(versions) = keys.get_mut(key) else { return Ok(false) };
+        match version {
+            None => versions.kept.clear(),
+            Some(version) => match versions.find(version) {
+                Some(at) => drop(versions.kept.remove(at)),
+                None => return Ok(false),
+            },
+        }
+        if versions.kept.is_empty() {
+            keys.remove(key);
+        }
+        Ok(true)
+    }
+
+    fn artifact(
+        &self,
+        project: &Project,
+        key: &str,
+        version: Option<u64>,
+    ) -> Result<Option<Artifact>, StoreError> {
+        let found = self.projects.get(project).and_then(|keys| keys.get_key_value(key));
+        Ok(found.and_then(|(key, versions)| {
+            let kept = match version {
+                None => versions.kept.last(),
+                Some(version) => versions.find(version).and_then(|at| versions.kept.get(at)),
+            };
+            kept.map(|kept| kept.to_artifact(project, key))
+        }))
+    }
+
+    fn versions(&self, project: &Project, key: &str) -> Result<Vec<u64>, StoreError> {
+        let versions = self.projects.get(project).and_then(|keys| keys.get(key));
+        Ok(versions.map(|v| v.kept.iter().map(|kept| kept.version).collect()).unwrap_or_default())
+    }
+
+    fn keys(
+        &self,
+        project: &Project,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let Some(keys) = self.projects.get(project) else { return Ok(Vec::new()) };
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let page = keys.range::<str, _>((from, Bound::Unbounded));
+        Ok(page.map(|(key, _)| key.to_string()).take_while(|key| key.starts_with(prefix)).take(limit).collect())
+    }
+
+    fn run(&self, run_id: &RunId) -> Result<Option<RunRecord>, StoreError> {
+        Ok(self.run_by_id(run_id).map(|run| run.record.clone()))
+    }
+
+    fn runs(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
+        let from = match after.map(|run_id| self.run_order.get(run_id)) {
+            None => 0,
+            Some(Some(order)) => order + 1,
+            Some(None) => return Ok(Vec::new()),
+        };
+        Ok(self.runs.range(from..).take(limit).map(|(_, run)| run.record.clone()).collect())
+    }
+
+    fn outputs(&self, run_id: &RunId) -> Result<Option<Vec<Output>>, StoreError> {
+        Ok(self.run_by_id(run_id).map(|run| run.outputs.clone()))
+    }
+}

@@ -1,0 +1,384 @@
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::dev::ToEnvelope;
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Recipient, ResponseFuture, Running};
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::error::PlanError;
+use super::internal::{Happened, Unresolved, tell};
+use super::line::{Line, Move, Ticket};
+use super::links::{Links, stored};
+use super::machine;
+use super::messages::{ExecutePlan, RunHandle, SubmitPlan};
+use super::runner::{Outcome, Runner, Watch};
+use super::shutdown::Closing;
+use crate::allocator::Resolve;
+use crate::artifact::Project;
+use crate::bus::Publish;
+use crate::isolate::message_of;
+use crate::limits::{MAILBOX, MAX_CONCURRENT_PLANS, QUEUE_CAPACITY, RESOLVE_TIMEOUT};
+use crate::memory::{Attach, Commit, GetRun, ListRuns, NewRun, RunUpdate};
+use crate::plan::{Callable, CheckedPlan, RunScope};
+use crate::run::RunId;
+
+/// The actor that runs plans: one at a time, in the order in which they came.
+///
+/// ```
+/// use actix::prelude::*;
+/// use lunacore::{EventBus, ExecutePlan, ExecutionOrchestrator, ProjectMemory, SimpleAllocator, Step};
+///
+/// # actix::System::new().block_on(async {
+/// let bus = EventBus::new().start();
+/// let memory = ProjectMemory::in_memory().start();
+/// let allocator = SimpleAllocator.start();
+/// let orchestrator = ExecutionOrchestrator::new(bus, memory, allocator).start();
+///
+/// let steps = vec![
+///     Step::new("process", || "processed_data"),
+///     Step::new("fetch", || async { "remote_data" }),
+/// ];
+/// let results = orchestrator.send(ExecutePlan::new(steps)).await??;
+/// assert_eq!(results, ["processed_data", "remote_data"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+pub struct ExecutionOrchestrator {
+    pub(crate) links: Rc<Links>,
+    pub(crate) line: Line,
+    pub(crate) waiting: HashMap<Ticket, Waiting>,
+    pub(crate) active: HashMap<RunId, Active>,
+    /// The tickets of the runs that wait.
+    pub(crate) tickets: HashMap<RunId, Ticket>,
+    pub(crate) closing: Option<Closing>,
+    /// Dropped with the actor, for whoever waits for its end.
+    alive: Option<oneshot::Sender<()>>,
+}
+
+/// A plan in the line.
+pub(crate) struct Waiting {
+    pub(crate) run_id: RunId,
+    pub(crate) project: Project,
+    pub(crate) plan: Arc<CheckedPlan>,
+    callables: Vec<Callable>,
+    pub(crate) accepted: Option<oneshot::Sender<Result<(), PlanError>>>,
+    pub(crate) outcome: oneshot::Sender<Outcome>,
+    /// Who is to be told that the run is cancelled.
+    pub(crate) cancels: Vec<oneshot::Sender<super::control::Cancelled>>,
+}
+
+/// A run that holds a slot.
+pub(crate) struct Active {
+    pub(crate) watch: Rc<Watch>,
+    pub(crate) plan: Arc<CheckedPlan>,
+    pub(crate) cancellation: CancellationToken,
+    pub(crate) outcome: oneshot::Sender<Outcome>,
+    pub(crate) cancels: Vec<oneshot::Sender<super::control::Cancelled>>,
+}
+
+/// What a submission answers: when it is accepted, and when it is over.
+struct Submitted {
+    run_id: RunId,
+    accepted: oneshot::Receiver<Result<(), PlanError>>,
+    outcome: oneshot::Receiver<Outcome>,
+}
+
+impl ExecutionOrchestrator {
+    /// An orchestrator that sends events to `bus`, commits to `memory` and asks `allocator` for callables.
+    ///
+    /// Any actors that handle the messages will do; they are known by their messages only. The orchestrator introduces
+    /// the bus to the memory when it starts.
+    pub fn new<B, M>(bus: Addr<B>, memory: Addr<M>, allocator: impl Into<Recipient<Resolve>>) -> Self
+    where
+        B: Actor + Handler<Publish>,
+        B::Context: ToEnvelope<B, Publish>,
+        M: Actor + Handler<Attach> + Handler<Commit> + Handler<GetRun> + Handler<ListRuns>,
+        M::Context: ToEnvelope<M, Attach>
+            + ToEnvelope<M, Commit>
+            + ToEnvelope<M, GetRun>
+            + ToEnvelope<M, ListRuns>,
+    {
+        let links = Links {
+            publish: bus.recipient(),
+            commit: memory.clone().recipient(),
+            get_run: memory.clone().recipient(),
+            list_runs: memory.clone().recipient(),
+            attach: memory.recipient(),
+            resolve: allocator.into(),
+            progress: Links::new_progress_bound(),
+        };
+        Self {
+            links: Rc::new(links),
+            line: Line::new(1, QUEUE_CAPACITY),
+            waiting: HashMap::new(),
+            active: HashMap::new(),
+            tickets: HashMap::new(),
+            closing: None,
+            alive: None,
+        }
+    }
+
+    /// A receiver that resolves when the actor is gone.
+    pub(crate) fn watch_end(&mut self) -> oneshot::Receiver<()> {
+        let (alive, gone) = oneshot::channel();
+        self.alive = Some(alive);
+        gone
+    }
+
+    /// Runs up to `plans` plans at a time, from 1 (the default) to [`MAX_CONCURRENT_PLANS`]; values outside are taken
+    /// as the nearest bound. The steps of each plan still run one after another.
+    #[must_use]
+    pub fn max_concurrent_plans(mut self, plans: usize) -> Self {
+        self.line.slots = plans.clamp(1, MAX_CONCURRENT_PLANS);
+        self
+    }
+
+    /// Lets up to `plans` plans wait, [`QUEUE_CAPACITY`] by default. The next one gets [`PlanError::QueueFull`].
+    #[must_use]
+    pub fn queue_capacity(mut self, plans: usize) -> Self {
+        self.line.capacity = plans;
+        self
+    }
+
+    /// Puts a plan into the line, if it is valid.
+    fn submit(&mut self, message: ExecutePlan, ctx: &mut Context<Self>) -> Result<Submitted, PlanError> {
+        if self.closing.is_some() {
+            return Err(PlanError::ShuttingDown);
+        }
+        let run_id = message.run_id.map_or_else(|| Ok(RunId::random()), |id| id.parse())?;
+        let plan = Arc::new(CheckedPlan::new(message.plan)?);
+        if self.tickets.contains_key(&run_id) || self.active.contains_key(&run_id) {
+            return Err(PlanError::RunExists { run_id });
+        }
+        let ticket = self.line.join().ok_or(PlanError::QueueFull { capacity: self.line.capacity })?;
+        // Sent here, so that plans reach the allocator in their order.
+        let request = self.links.resolve.send(Resolve::new(Arc::clone(&plan)));
+        let myself = ctx.address().downgrade();
+        actix::spawn(async move {
+            let answer = match tokio::time::timeout(RESOLVE_TIMEOUT, request).await {
+                Ok(Ok(Ok(callables))) => Ok(callables),
+                Ok(Ok(Err(error))) => Err(Unresolved::Step(error)),
+                Ok(Err(_)) => Err(Unresolved::Allocator("has stopped, or did not answer".to_owned())),
+                Err(_) => Err(Unresolved::Allocator(format!("did not answer within {RESOLVE_TIMEOUT:?}"))),
+            };
+            tell(&myself, Happened::Resolved { ticket, answer });
+        });
+        let (accepted, accepted_reply) = oneshot::channel();
+        let (outcome, outcome_reply) = oneshot::channel();
+        self.tickets.insert(run_id.clone(), ticket);
+        let waiting = Waiting {
+            run_id: run_id.clone(),
+            project: message.project,
+            plan,
+            callables: Vec::new(),
+            accepted: Some(accepted),
+            outcome,
+            cancels: Vec::new(),
+        };
+        self.waiting.insert(ticket, waiting);
+        Ok(Submitted { run_id, accepted: accepted_reply, outcome: outcome_reply })
+    }
+
+    /// Moves the line on as far as it goes.
+    pub(crate) fn advance(&mut self, ctx: &mut Context<Self>) {
+        while let Some(next) = self.line.advance() {
+            match next {
+                Move::Start { ticket, accepted } => self.start_run(ticket, accepted, ctx),
+                Move::Accept(ticket) => self.accept(ticket, ctx),
+            }
+        }
+        self.close_if_done(ctx);
+    }
+
+    /// Stores the acceptance of a plan that has to wait.
+    fn accept(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
+        let Some(waiting) = self.waiting.get(&ticket) else { return };
+        let decision = machine::accept(&waiting.plan, false);
+        let mut commit = waiting.commit(decision);
+        commit.accept =
+            Some(Box::new(NewRun::new(waiting.plan.name().cloned(), waiting.plan.step_ids())));
+        // Sent here, so that acceptances are stored in the order of the line.
+        let request = self.links.commit.send(commit);
+        let myself = ctx.address().downgrade();
+        actix::spawn(async move {
+            let stored = stored(request).await;
+            tell(&myself, Happened::Accepted { ticket, stored });
+        });
+    }
+
+    fn start_run(&mut self, ticket: Ticket, accepted: bool, ctx: &mut Context<Self>) {
+        let Some(waiting) = self.take_waiting(ticket) else { return };
+        let run_id = waiting.run_id;
+        let report = self.links.progress_reporter(run_id.clone());
+        let scope = Arc::new(RunScope::new(run_id.clone(), Arc::clone(&waiting.plan), report));
+        let watch = Watch::new();
+        let active = Active {
+            watch: Rc::clone(&watch),
+            plan: waiting.plan,
+            cancellation: scope.cancellation.clone(),
+            outcome: waiting.outcome,
+            cancels: waiting.cancels,
+        };
+        self.active.insert(run_id.clone(), active);
+        let runner = Runner {
+            links: Rc::clone(&self.links),
+            scope,
+            project: waiting.project,
+            callables: waiting.callables,
+            watch,
+            accepted: waiting.accepted,
+        };
+        let myself = ctx.address().downgrade();
+        let task = actix::spawn(runner.run(accepted));
+        actix::spawn(async move {
+            let outcome = match task.await {
+                Ok(outcome) => outcome,
+                Err(error) => Err(PlanError::Interrupted { run_id: run_id.clone(), reason: why(error) }),
+            };
+            tell(&myself, Happened::Ended { run_id, outcome });
+        });
+    }
+
+    pub(crate) fn take_waiting(&mut self, ticket: Ticket) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&ticket)?;
+        self.tickets.remove(&waiting.run_id);
+        Some(waiting)
+    }
+
+    /// Takes a plan out of the line and tells its callers why.
+    pub(crate) fn refuse(&mut self, ticket: Ticket, error: PlanError) {
+        self.line.remove(ticket);
+        let Some(waiting) = self.take_waiting(ticket) else { return };
+        if let Some(accepted) = waiting.accepted {
+            let _ = accepted.send(Err(error.clone()));
+        }
+        self.settle(Err(error), waiting.outcome, waiting.cancels);
+    }
+
+    fn resolved(&mut self, ticket: Ticket, answer: Result<Vec<Callable>, Unresolved>) {
+        let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
+        let error = match answer {
+            Ok(callables) if callables.len() == waiting.plan.len() => {
+                waiting.callables = callables;
+                self.line.resolved(ticket);
+                return;
+            }
+            Ok(callables) => {
+                let (got, steps) = (callables.len(), waiting.plan.len());
+                PlanError::Allocator { reason: format!("gave {got} callables for {steps} steps") }
+            }
+            Err(Unresolved::Step(error)) => PlanError::Unresolved(error),
+            Err(Unresolved::Allocator(reason)) => PlanError::Allocator { reason },
+        };
+        self.refuse(ticket, error);
+    }
+
+    /// Answers everyone who waits for a run that is over.
+    pub(crate) fn settle(
+        &mut self,
+        outcome: Outcome,
+        reply: oneshot::Sender<Outcome>,
+        cancels: Vec<oneshot::Sender<super::control::Cancelled>>,
+    ) {
+        for cancel in cancels {
+            let _ = cancel.send(super::control::cancelled_by(&outcome));
+        }
+        if let Some(closing) = &mut self.closing {
+            closing.count(&outcome);
+        }
+        if let Err(Err(error)) = reply.send(outcome) {
+            log::warn!(target: "lunacore::orchestrator", "nobody waits for the answer: {error}");
+        }
+    }
+
+    fn ended(&mut self, run_id: &RunId, outcome: Outcome) {
+        let Some(active) = self.active.remove(run_id) else { return };
+        self.line.finished();
+        self.settle(outcome, active.outcome, active.cancels);
+    }
+}
+
+impl Waiting {
+    pub(crate) fn commit(&self, decision: machine::Decision) -> Commit {
+        let machine::Decision { to, failure, events, next: _ } = decision;
+        let mut update = RunUpdate::new(to.state, to.cursor, to.attempt);
+        update.failure = failure;
+        let mut commit = Commit::new(self.run_id.clone(), self.project.clone(), update);
+        commit.events = events;
+        commit
+    }
+}
+
+/// Why a run's task did not come to its own end.
+fn why(error: tokio::task::JoinError) -> String {
+    match error.try_into_panic() {
+        Ok(payload) => {
+            let message = message_of(payload.as_ref());
+            // Its `Drop` may panic too.
+            std::mem::forget(payload);
+            format!("its task panicked: {message}")
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+impl Actor for ExecutionOrchestrator {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        // Before any commit of ours: memory handles its messages in order.
+        self.links.attach.do_send(Attach(self.links.publish.clone()));
+    }
+
+    /// Called when the last address is dropped: there may still be work.
+    fn stopping(&mut self, ctx: &mut Self::Context) -> Running {
+        if self.line.is_idle() || self.closing.as_ref().is_some_and(Closing::is_over) {
+            return Running::Stop;
+        }
+        if self.closing.is_none() {
+            ctx.address().do_send(Happened::Orphaned);
+        }
+        Running::Continue
+    }
+}
+
+impl Handler<ExecutePlan> for ExecutionOrchestrator {
+    type Result = ResponseFuture<Result<Vec<Value>, PlanError>>;
+
+    fn handle(&mut self, message: ExecutePlan, ctx: &mut Self::Context) -> Self::Result {
+        let submitted = self.submit(message, ctx);
+        Box::pin(async move { submitted?.outcome.await.unwrap_or(Err(PlanError::Stopped)) })
+    }
+}
+
+impl Handler<SubmitPlan> for ExecutionOrchestrator {
+    type Result = ResponseFuture<Result<RunHandle, PlanError>>;
+
+    fn handle(&mut self, SubmitPlan(message): SubmitPlan, ctx: &mut Self::Context) -> Self::Result {
+        let submitted = self.submit(message, ctx);
+        Box::pin(async move {
+            let Submitted { run_id, accepted, outcome } = submitted?;
+            accepted.await.unwrap_or(Err(PlanError::Stopped))?;
+            Ok(RunHandle::new(run_id, outcome))
+        })
+    }
+}
+
+impl Handler<Happened> for ExecutionOrchestrator {
+    type Result = ();
+
+    fn handle(&mut self, happened: Happened, ctx: &mut Self::Context) {
+        match happened {
+            Happened::Resolved { ticket, answer } => self.resolved(ticket, answer),
+            Happened::Accepted { ticket, stored } => self.accepted(ticket, stored, ctx),
+            Happened::Withdrawn { ticket, stored } => self.withdrawn(ticket, stored),
+            Happened::Ended { run_id, outcome } => self.ended(&run_id, outcome),
+            Happened::Orphaned => self.orphaned(ctx),
+        }
+        self.advance(ctx);
+    }
+}

@@ -1,0 +1,197 @@
+//! The control messages: status, listing, cancellation. None of them waits for a step.
+
+use actix::{AsyncContext, Context, Handler, ResponseFuture};
+use tokio::sync::oneshot;
+
+use super::actor::ExecutionOrchestrator;
+use super::error::{ControlError, PlanError};
+use super::internal::{Happened, tell};
+use super::line::{Ticket, Withdrawal};
+use super::links::stored;
+use super::machine::{self, Input, Position};
+use super::messages::{CancelOutcome, CancelPlan, ListPlans, PlanStatus};
+use super::runner::Outcome;
+use super::status::RunInfo;
+use crate::memory::{Committed, GetRun, ListRuns, MemoryError};
+use crate::run::{RunId, RunRecord, RunState};
+
+/// What someone who cancels is told.
+pub(crate) type Cancelled = Result<CancelOutcome, ControlError>;
+
+/// What the end of a run means for those who cancelled it.
+pub(crate) fn cancelled_by(outcome: &Outcome) -> Cancelled {
+    match outcome {
+        Ok(_) => Ok(CancelOutcome::Finished(RunState::Completed)),
+        Err(PlanError::StepFailed { .. }) => Ok(CancelOutcome::Finished(RunState::Failed)),
+        Err(PlanError::Memory { source, .. }) => Err(ControlError::Memory(source.clone())),
+        Err(PlanError::Interrupted { .. }) => Ok(CancelOutcome::Stopping),
+        // Refused before it was accepted, or cancelled: either way nothing runs.
+        Err(_) => Ok(CancelOutcome::Cancelled),
+    }
+}
+
+impl ExecutionOrchestrator {
+    /// How a run is doing, if it waits or runs here.
+    fn info(&self, run_id: &RunId) -> Option<RunInfo> {
+        if let Some(active) = self.active.get(run_id) {
+            let (at, since) = (active.watch.at.get(), active.watch.since.get());
+            return Some(RunInfo::active(run_id.clone(), &active.plan, at, since));
+        }
+        let ticket = *self.tickets.get(run_id)?;
+        let waiting = self.waiting.get(&ticket)?;
+        Some(RunInfo::queued(run_id.clone(), &waiting.plan, self.line.position(ticket)))
+    }
+
+    /// Starts to cancel a run that waits or runs here; the answer comes when that is stored.
+    pub(crate) fn cancel(
+        &mut self,
+        run_id: &RunId,
+        ctx: &mut Context<Self>,
+    ) -> Option<oneshot::Receiver<Cancelled>> {
+        let (tell_cancelled, cancelled) = oneshot::channel();
+        if let Some(active) = self.active.get_mut(run_id) {
+            active.cancellation.cancel();
+            if active.watch.at.get().state == RunState::Stopping {
+                let _ = tell_cancelled.send(Ok(CancelOutcome::Stopping));
+                return Some(cancelled);
+            }
+            active.cancels.push(tell_cancelled);
+            return Some(cancelled);
+        }
+        let ticket = *self.tickets.get(run_id)?;
+        self.waiting.get_mut(&ticket)?.cancels.push(tell_cancelled);
+        self.withdraw(ticket, ctx);
+        Some(cancelled)
+    }
+
+    /// Takes a plan that waits out of the line; when its acceptance is stored, its cancellation is stored first.
+    fn withdraw(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
+        match self.line.withdraw(ticket) {
+            Withdrawal::Forgotten => {
+                if let Some(waiting) = self.waiting.get(&ticket) {
+                    let run_id = waiting.run_id.clone();
+                    self.refuse(ticket, PlanError::Cancelled { run_id, completed: Vec::new() });
+                }
+                // Those behind it may move up.
+                self.advance(ctx);
+            }
+            Withdrawal::ToStore => {
+                let Some(waiting) = self.waiting.get(&ticket) else { return };
+                let at = Position { state: RunState::Queued, cursor: 0, attempt: 0 };
+                let Some(decision) = machine::decide(&waiting.plan, at, Input::Cancel) else { return };
+                let request = self.links.commit.send(waiting.commit(decision));
+                let myself = ctx.address().downgrade();
+                actix::spawn(async move {
+                    let stored = stored(request).await;
+                    tell(&myself, Happened::Withdrawn { ticket, stored });
+                });
+            }
+            // `accepted` looks again.
+            Withdrawal::Busy => {}
+        }
+    }
+
+    pub(crate) fn accepted(
+        &mut self,
+        ticket: Ticket,
+        stored: Result<Committed, MemoryError>,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
+        match stored {
+            Err(error) => {
+                let error = PlanError::from_memory(waiting.run_id.clone(), error);
+                self.refuse(ticket, error);
+            }
+            Ok(_) => {
+                if let Some(accepted) = waiting.accepted.take() {
+                    let _ = accepted.send(Ok(()));
+                }
+                let cancelled = !waiting.cancels.is_empty();
+                self.line.accepted(ticket);
+                if cancelled {
+                    self.withdraw(ticket, ctx);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn withdrawn(&mut self, ticket: Ticket, stored: Result<Committed, MemoryError>) {
+        let Some(waiting) = self.waiting.get(&ticket) else { return };
+        let run_id = waiting.run_id.clone();
+        self.refuse(
+            ticket,
+            match stored {
+                Ok(_) => PlanError::Cancelled { run_id, completed: Vec::new() },
+                Err(error) => PlanError::from_memory(run_id, error),
+            },
+        );
+    }
+}
+
+impl Handler<PlanStatus> for ExecutionOrchestrator {
+    type Result = ResponseFuture<Result<RunInfo, ControlError>>;
+
+    fn handle(&mut self, PlanStatus(run_id): PlanStatus, _: &mut Self::Context) -> Self::Result {
+        let here = self.info(&run_id);
+        let record = here.is_none().then(|| self.links.get_run.send(GetRun(run_id.clone())));
+        Box::pin(async move {
+            match (here, record) {
+                (Some(info), _) => Ok(info),
+                (None, record) => record_of(run_id, record).await.map(RunInfo::from),
+            }
+        })
+    }
+}
+
+impl Handler<ListPlans> for ExecutionOrchestrator {
+    type Result = ResponseFuture<Result<Vec<RunInfo>, ControlError>>;
+
+    fn handle(&mut self, list: ListPlans, _: &mut Self::Context) -> Self::Result {
+        // Runs that are here are told by us, who know more: the position in the line, the step in flight.
+        let here: Vec<RunInfo> =
+            self.active.keys().chain(self.tickets.keys()).filter_map(|run_id| self.info(run_id)).collect();
+        let request = self.links.list_runs.send(ListRuns::new(list.after));
+        Box::pin(async move {
+            let records = request.await.unwrap_or(Err(MemoryError::Stopped))?;
+            let mut here: std::collections::HashMap<RunId, RunInfo> =
+                here.into_iter().map(|info| (info.run_id.clone(), info)).collect();
+            let told = records.into_iter().map(|record| match here.remove(&record.run_id) {
+                // What memory says of its state is the truth; a run may have gone on since we looked.
+                Some(info) if info.state == record.state => info,
+                _ => RunInfo::from(record),
+            });
+            Ok(told.collect())
+        })
+    }
+}
+
+impl Handler<CancelPlan> for ExecutionOrchestrator {
+    type Result = ResponseFuture<Cancelled>;
+
+    fn handle(&mut self, CancelPlan(run_id): CancelPlan, ctx: &mut Self::Context) -> Self::Result {
+        if let Some(cancelled) = self.cancel(&run_id, ctx) {
+            return Box::pin(async move { cancelled.await.unwrap_or(Err(ControlError::Stopped)) });
+        }
+        let record = Some(self.links.get_run.send(GetRun(run_id.clone())));
+        Box::pin(async move {
+            let record = record_of(run_id, record).await?;
+            if record.state.is_final() {
+                Ok(CancelOutcome::Finished(record.state))
+            } else {
+                Err(ControlError::NotHere { run_id: record.run_id, state: record.state })
+            }
+        })
+    }
+}
+
+async fn record_of(
+    run_id: RunId,
+    request: Option<actix::dev::RecipientRequest<GetRun>>,
+) -> Result<RunRecord, ControlError> {
+    let answer = match request {
+        Some(request) => request.await.unwrap_or(Err(MemoryError::Stopped))?,
+        None => None,
+    };
+    answer.ok_or(ControlError::UnknownRun { run_id })
+}

@@ -1,0 +1,142 @@
+use serde_json::Value;
+
+use crate::allocator::ResolveError;
+use crate::memory::MemoryError;
+use crate::plan::{InvalidPlan, StepError};
+use crate::run::{FailureKind, InvalidRunId, RunId, RunState};
+
+/// Why a plan was not accepted, or did not complete.
+///
+/// ```
+/// use actix::prelude::*;
+/// use lunacore::{Engine, PlanError, Step};
+/// use std::error::Error;
+///
+/// # actix::System::new().block_on(async {
+/// let engine = Engine::builder().start()?;
+/// let steps = [Step::new("read", || "some text"), Step::new("parse", || "x".parse::<u32>())];
+/// match engine.execute(steps).await {
+///     Err(PlanError::StepFailed { step_id, completed, source, .. }) => {
+///         assert_eq!((&*step_id, completed.len()), ("parse", 1));
+///         assert!(source.is::<std::num::ParseIntError>());
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Box<dyn Error>>(())
+/// # }).unwrap();
+/// ```
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The plan cannot be one. Nothing has run.
+    #[error("the plan is not valid")]
+    Invalid(#[from] InvalidPlan),
+    /// The run id cannot be one. Nothing has run.
+    #[error("the run id is not valid")]
+    InvalidRunId(#[from] InvalidRunId),
+    /// There is a run with this id already. Nothing has run.
+    #[error("there is a run {run_id} already; choose another run id, or leave it out")]
+    RunExists {
+        /// The id.
+        run_id: RunId,
+    },
+    /// The allocator has no callable for a step. Nothing has run.
+    #[error("the plan cannot be called")]
+    Unresolved(#[from] ResolveError),
+    /// The allocator gave no usable answer. Nothing has run.
+    #[error("the allocator {reason}")]
+    Allocator {
+        /// What it did instead.
+        reason: String,
+    },
+    /// As many plans wait as may. Nothing has run; try again later.
+    #[error("{capacity} plans wait already; try again later or raise the queue's capacity")]
+    QueueFull {
+        /// How many may wait.
+        capacity: usize,
+    },
+    /// The orchestrator is shutting down and takes no more plans. Nothing has run.
+    #[error("the orchestrator is shutting down")]
+    ShuttingDown,
+    /// A step failed. Those before it have completed and their results are stored.
+    #[error("step {index} ({step_id:?}) of run {run_id} failed at attempt {attempt}")]
+    #[non_exhaustive]
+    StepFailed {
+        /// The run.
+        run_id: RunId,
+        /// The step's id.
+        step_id: String,
+        /// Its place in the plan, from 0.
+        index: usize,
+        /// Which attempt, from 1.
+        attempt: u32,
+        /// What sort of failure it was.
+        kind: FailureKind,
+        /// The results of the steps before it, in order.
+        completed: Vec<Value>,
+        /// The step's own error: `downcast_ref` gives it back with its type.
+        source: StepError,
+    },
+    /// The run was cancelled.
+    #[error("run {run_id} was cancelled")]
+    Cancelled {
+        /// The run.
+        run_id: RunId,
+        /// The results of the steps that completed before, in order.
+        completed: Vec<Value>,
+    },
+    /// The run was cut off by a shutdown: blocking code that was told to stop did not end in time.
+    #[error("run {run_id} was interrupted: {reason}")]
+    Interrupted {
+        /// The run.
+        run_id: RunId,
+        /// What cut it off.
+        reason: String,
+    },
+    /// Memory failed or refused, so that the run could not go on. What it had acknowledged before is stored.
+    #[error("memory could not store run {run_id}")]
+    Memory {
+        /// The run.
+        run_id: RunId,
+        /// Why.
+        source: MemoryError,
+    },
+    /// The orchestrator has stopped.
+    #[error("the orchestrator has stopped")]
+    Stopped,
+}
+
+impl PlanError {
+    pub(crate) fn from_memory(run_id: RunId, source: MemoryError) -> Self {
+        match source {
+            MemoryError::RunExists { run_id } => Self::RunExists { run_id },
+            source => Self::Memory { run_id, source },
+        }
+    }
+}
+
+/// Why a control message about a run was not carried out.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// No such run is known.
+    #[error("no run {run_id} is known")]
+    UnknownRun {
+        /// The id that was given.
+        run_id: RunId,
+    },
+    /// The run is neither waiting nor running in this orchestrator, but not finished either.
+    #[error("run {run_id} is {state}, but not in this orchestrator")]
+    NotHere {
+        /// The run.
+        run_id: RunId,
+        /// Its stored state.
+        state: RunState,
+    },
+    /// Memory failed.
+    #[error("memory could not be read or written")]
+    Memory(#[from] MemoryError),
+    /// The orchestrator has stopped.
+    #[error("the orchestrator has stopped")]
+    Stopped,
+}

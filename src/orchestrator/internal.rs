@@ -1,0 +1,45 @@
+//! What the orchestrator's own tasks tell it.
+
+use actix::{Actor, Addr, Context, Handler, Message, WeakAddr};
+use serde_json::Value;
+
+use super::error::PlanError;
+use super::line::Ticket;
+use crate::allocator::ResolveError;
+use crate::memory::{Committed, MemoryError};
+use crate::plan::Callable;
+use crate::run::RunId;
+
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) enum Happened {
+    /// The allocator answered, or did not.
+    Resolved { ticket: Ticket, answer: Result<Vec<Callable>, Unresolved> },
+    /// The acceptance of a plan that has to wait was stored, or was not.
+    Accepted { ticket: Ticket, stored: Result<Committed, MemoryError> },
+    /// The cancellation of a waiting plan was stored, or was not.
+    Withdrawn { ticket: Ticket, stored: Result<Committed, MemoryError> },
+    /// A run has ended.
+    Ended { run_id: RunId, outcome: Result<Vec<Value>, PlanError> },
+    /// The last handle to the orchestrator was dropped.
+    Orphaned,
+}
+
+/// Why there are no callables.
+pub(crate) enum Unresolved {
+    Step(ResolveError),
+    Allocator(String),
+}
+
+/// Tells an orchestrator, unless it has stopped. The tasks hold weak addresses: only the application's handles keep an
+/// orchestrator alive.
+pub(crate) fn tell<A>(orchestrator: &WeakAddr<A>, happened: Happened)
+where
+    A: Actor<Context = Context<A>> + Handler<Happened>,
+{
+    if let Some(orchestrator) = orchestrator.upgrade() {
+        let orchestrator: Addr<A> = orchestrator;
+        // `do_send` passes a full mailbox: at most one of these is under way for each plan, and those are bounded.
+        orchestrator.do_send(happened);
+    }
+}

@@ -1,0 +1,215 @@
+//! The line of plans that wait, and the slots: who is accepted or started next. Pure.
+
+use std::collections::VecDeque;
+
+/// A plan's place in the order of submission.
+pub(crate) type Ticket = u64;
+
+/// How far a waiting plan has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The allocator has been asked.
+    Resolving,
+    /// It can be called; nothing is stored yet.
+    Resolved,
+    /// Its acceptance is being stored.
+    Accepting,
+    /// It is accepted and waits for a slot.
+    Accepted,
+    /// Its cancellation is being stored.
+    Withdrawing,
+}
+
+/// First in, first out: plans are accepted, and started, in the order in which they came.
+#[derive(Debug)]
+pub(crate) struct Line {
+    waiting: VecDeque<(Ticket, Stage)>,
+    /// How many at the front are beyond `Resolved`.
+    settled: usize,
+    active: usize,
+    next_ticket: Ticket,
+    pub(crate) slots: usize,
+    pub(crate) capacity: usize,
+}
+
+/// What to do for the line to move on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Move {
+    /// Run this plan; `accepted` tells whether its acceptance is stored already.
+    Start { ticket: Ticket, accepted: bool },
+    /// Store the acceptance of this plan.
+    Accept(Ticket),
+}
+
+/// How a plan that waits can be cancelled.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Withdrawal {
+    /// Nothing of it is stored: it is out of the line.
+    Forgotten,
+    /// Its cancellation has to be stored; call [`Line::remove`] then.
+    ToStore,
+    /// Something about it is being stored right now; ask again then.
+    Busy,
+}
+
+impl Line {
+    pub(crate) fn new(slots: usize, capacity: usize) -> Self {
+        Self { waiting: VecDeque::new(), settled: 0, active: 0, next_ticket: 0, slots, capacity }
+    }
+
+    /// Puts a plan at the end; `None` when the line is full.
+    pub(crate) fn join(&mut self) -> Option<Ticket> {
+        if self.waiting.len() >= self.capacity && self.active >= self.slots {
+            return None;
+        }
+        // A free slot takes one plan more than the line holds.
+        if self.waiting.len() >= self.capacity + self.slots.saturating_sub(self.active) {
+            return None;
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.waiting.push_back((ticket, Stage::Resolving));
+        Some(ticket)
+    }
+
+    fn index(&self, ticket: Ticket) -> Option<usize> {
+        self.waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()
+    }
+
+    fn set(&mut self, ticket: Ticket, stage: Stage) {
+        if let Some((_, current)) = self.index(ticket).and_then(|index| self.waiting.get_mut(index)) {
+            *current = stage;
+        }
+    }
+
+    pub(crate) fn resolved(&mut self, ticket: Ticket) {
+        self.set(ticket, Stage::Resolved);
+    }
+
+    pub(crate) fn accepted(&mut self, ticket: Ticket) {
+        self.set(ticket, Stage::Accepted);
+    }
+
+    pub(crate) fn finished(&mut self) {
+        self.active -= 1;
+    }
+
+    pub(crate) fn remove(&mut self, ticket: Ticket) {
+        if let Some(index) = self.index(ticket) {
+            self.waiting.remove(index);
+            if index < self.settled {
+                self.settled -= 1;
+            }
+        }
+    }
+
+    pub(crate) fn withdraw(&mut self, ticket: Ticket) -> Withdrawal {
+        let stage = self.index(ticket).and_then(|index| self.waiting.get(index)).map(|(_, stage)| *stage);
+        match stage {
+            None | Some(Stage::Resolving | Stage::Resolved) => {
+                self.remove(ticket);
+                Withdrawal::Forgotten
+            }
+            Some(Stage::Accepted) => {
+                self.set(ticket, Stage::Withdrawing);
+                Withdrawal::ToStore
+            }
+            Some(Stage::Accepting | Stage::Withdrawing) => Withdrawal::Busy,
+        }
+    }
+
+    /// How many wait before this one.
+    pub(crate) fn position(&self, ticket: Ticket) -> Option<usize> {
+        self.index(ticket)
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.active == 0 && self.waiting.is_empty()
+    }
+
+    /// The next thing to do, if there is one; to be asked until there is none.
+    pub(crate) fn advance(&mut self) -> Option<Move> {
+        if self.active < self.slots
+            && let Some((ticket, stage @ (Stage::Resolved | Stage::Accepted))) = self.waiting.front().copied()
+        {
+            self.remove(ticket);
+            self.active += 1;
+            return Some(Move::Start { ticket, accepted: stage == Stage::Accepted });
+        }
+        let (ticket, stage) = self.waiting.get_mut(self.settled)?;
+        if *stage != Stage::Resolved {
+            return None;
+        }
+        *stage = Stage::Accepting;
+        self.settled += 1;
+        Some(Move::Accept(*ticket))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Under any interleaving plans are accepted and started in the order of their tickets, within the slots, and
+        /// none is forgotten.
+        #[test]
+        fn fifo_under_any_interleaving(
+            slots in 1_usize..4,
+            moves in proptest::collection::vec((0_usize..6, 0_usize..8), 1..120),
+        ) {
+            let mut line = Line::new(slots, 8);
+            let (mut resolving, mut accepting, mut withdrawing) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut accepted, mut started, mut running, mut gone) = (Vec::new(), Vec::new(), 0, 0);
+            let mut joined = 0;
+            // The moves that were drawn, then whatever brings everything to an end.
+            let ending = (0..400).map(|n| (1 + n % 5, 0)).filter(|(what, _)| *what != 4);
+            for (what, which) in moves.into_iter().chain(ending) {
+                let pick = |from: &mut Vec<Ticket>| {
+                    (!from.is_empty()).then(|| from.remove(which % from.len()))
+                };
+                match what {
+                    0 => if let Some(ticket) = line.join() {
+                        joined += 1;
+                        resolving.push(ticket);
+                    },
+                    1 => if let Some(ticket) = pick(&mut resolving) { line.resolved(ticket); },
+                    2 => if let Some(ticket) = pick(&mut accepting) { line.accepted(ticket); },
+                    3 => if running > 0 { running -= 1; gone += 1; line.finished(); },
+                    4 => {
+                        let ticket = line.waiting.get(which).map(|(ticket, _)| *ticket);
+                        if let Some(ticket) = ticket {
+                            match line.withdraw(ticket) {
+                                Withdrawal::Forgotten => { resolving.retain(|t| *t != ticket); gone += 1; }
+                                Withdrawal::ToStore => withdrawing.push(ticket),
+                                Withdrawal::Busy => {}
+                            }
+                        }
+                    }
+                    _ => if let Some(ticket) = pick(&mut withdrawing) { line.remove(ticket); gone += 1; },
+                }
+                while let Some(next) = line.advance() {
+                    match next {
+                        Move::Accept(ticket) => { accepted.push(ticket); accepting.push(ticket); }
+                        Move::Start { ticket, accepted: stored } => {
+                            prop_assert_eq!(stored, accepted.contains(&ticket));
+                            started.push(ticket);
+                            running += 1;
+                            prop_assert!(running <= slots);
+                        }
+                    }
+                }
+            }
+            prop_assert!(accepted.is_sorted() && started.is_sorted());
+            prop_assert_eq!(gone, joined);
+            prop_assert!(line.is_idle());
+        }
+    }
+
+    #[test]
+    fn a_full_line_refuses() {
+        let mut line = Line::new(1, 2);
+        assert_eq!([line.join(), line.join(), line.join(), line.join()], [Some(0), Some(1), Some(2), None]);
+    }
+}

@@ -1,0 +1,51 @@
+use std::sync::Arc;
+
+use actix::Recipient;
+use tokio::sync::Semaphore;
+
+use crate::allocator::Resolve;
+use crate::bus::Publish;
+use crate::event::{Event, EventKind};
+use crate::limits::PROGRESS_BACKLOG;
+use crate::memory::{Attach, Commit, Committed, GetRun, ListRuns, MemoryError};
+use crate::run::RunId;
+
+/// The orchestrator's view of the other actors: the messages they take, and nothing else.
+#[derive(Clone)]
+pub(crate) struct Links {
+    pub(crate) publish: Recipient<Publish>,
+    pub(crate) commit: Recipient<Commit>,
+    pub(crate) get_run: Recipient<GetRun>,
+    pub(crate) list_runs: Recipient<ListRuns>,
+    pub(crate) attach: Recipient<Attach>,
+    pub(crate) resolve: Recipient<Resolve>,
+    /// Bounds the progress reports that wait for the bus.
+    pub(crate) progress: Arc<Semaphore>,
+}
+
+impl Links {
+    pub(crate) fn new_progress_bound() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(PROGRESS_BACKLOG))
+    }
+
+    /// A function that sends a run's progress to the bus, and drops it when the bus is far behind.
+    pub(crate) fn progress_reporter(
+        &self,
+        run_id: RunId,
+    ) -> impl Fn(Arc<str>, u32, serde_json::Value) + Send + Sync + 'static {
+        let (publish, bound) = (self.publish.clone(), Arc::clone(&self.progress));
+        move |task_id, attempt, value| {
+            if let Ok(permit) = Arc::clone(&bound).try_acquire_owned() {
+                let kind = EventKind::TaskProgress { task_id, attempt, value: Arc::new(value) };
+                publish.do_send(Publish::ephemeral(Event::ephemeral(Some(run_id.clone()), kind), permit));
+            }
+        }
+    }
+}
+
+/// A commit that was sent; dropping it may take it back.
+pub(crate) async fn stored(
+    request: actix::dev::RecipientRequest<Commit>,
+) -> Result<Committed, MemoryError> {
+    request.await.unwrap_or(Err(MemoryError::Stopped))
+}

@@ -1,0 +1,245 @@
+//! What a run does next: a pure function of where it stands and what happened.
+
+use std::sync::Arc;
+
+use crate::event::EventKind;
+use crate::plan::{CheckedPlan, Output};
+use crate::run::{RunState, StepFailure};
+
+/// Where a run stands, once that is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) state: RunState,
+    /// How many steps have completed; also the index of the step in flight.
+    pub(crate) cursor: usize,
+    /// The attempt of that step which was started last; 0 before the first.
+    pub(crate) attempt: u32,
+}
+
+/// What happened to a run.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A queued run has got a slot.
+    Start,
+    /// The attempt returned this. `cancelled`: meanwhile the run was.
+    Completed { output: Output, cancelled: bool },
+    /// The attempt failed.
+    Failed(StepFailure),
+    /// The run was cancelled while it waited, before the attempt was called, or by dropping its future.
+    Cancel,
+    /// The run was cancelled while blocking code runs, which cannot be dropped.
+    Stop,
+}
+
+/// What to commit, and what to do once it is stored.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    pub(crate) to: Position,
+    pub(crate) failure: Option<StepFailure>,
+    pub(crate) events: Vec<EventKind>,
+    pub(crate) next: Next,
+}
+
+/// What a runner does when the decision is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Wait for a slot.
+    Queue,
+    /// Call the step at the cursor.
+    Call,
+    /// Wait for the blocking code to end.
+    AwaitEnd,
+    /// Nothing: the run is over.
+    Finish,
+}
+
+/// A plan is accepted: it starts at once, or queues.
+pub(crate) fn accept(plan: &CheckedPlan, has_slot: bool) -> Decision {
+    let accepted = EventKind::PlanAccepted { name: plan.name().cloned(), steps: plan.len() };
+    if has_slot {
+        start(plan, vec![accepted])
+    } else {
+        let to = Position { state: RunState::Queued, cursor: 0, attempt: 0 };
+        Decision { to, failure: None, events: vec![accepted], next: Next::Queue }
+    }
+}
+
+/// The transition table. `None`: the input means nothing in that state.
+pub(crate) fn decide(plan: &CheckedPlan, at: Position, input: Input) -> Option<Decision> {
+    let decision = match (at.state, input) {
+        (RunState::Queued, Input::Start) => start(plan, Vec::new()),
+        (RunState::Queued, Input::Cancel) => finish(at, RunState::Cancelled, None, Vec::new()),
+        (RunState::Running, Input::Completed { output, cancelled: false }) => {
+            proceed(plan, at.cursor + 1, vec![completed(plan, at, output)])
+        }
+        (RunState::Running, Input::Completed { output, cancelled: true })
+        | (RunState::Stopping, Input::Completed { output, .. }) => {
+            let events = vec![completed(plan, at, output)];
+            let at = Position { cursor: at.cursor + 1, attempt: 0, ..at };
+            finish(at, RunState::Cancelled, None, events)
+        }
+        (RunState::Running, Input::Failed(failure)) => {
+            let (task_id, attempt) = (step_id(plan, at), at.attempt);
+            let failed = EventKind::TaskFailed { task_id, attempt, failure: failure.clone() };
+            finish(at, RunState::Failed, Some((step_id(plan, at), failure)), vec![failed])
+        }
+        // Code that was told to stop mostly ends with an error that says so.
+        (RunState::Stopping, Input::Failed(_)) | (RunState::Running, Input::Cancel) => {
+            let cancelled = EventKind::TaskCancelled { task_id: step_id(plan, at), attempt: at.attempt };
+            finish(at, RunState::Cancelled, None, vec![cancelled])
+        }
+        (RunState::Running, Input::Stop) => {
+            let to = Position { state: RunState::Stopping, ..at };
+            Decision { to, failure: None, events: Vec::new(), next: Next::AwaitEnd }
+        }
+        _ => return None,
+    };
+    Some(decision)
+}
+
+fn start(plan: &CheckedPlan, mut events: Vec<EventKind>) -> Decision {
+    events.push(EventKind::PlanStarted {});
+    proceed(plan, 0, events)
+}
+
+/// Goes on to the step at `cursor`, whose start rides along, or ends the run if there is none.
+fn proceed(plan: &CheckedPlan, cursor: usize, mut events: Vec<EventKind>) -> Decision {
+    let Some(step) = plan.get(cursor) else {
+        let at = Position { state: RunState::Running, cursor, attempt: 0 };
+        return finish(at, RunState::Completed, None, events);
+    };
+    let to = Position { state: RunState::Running, cursor, attempt: 1 };
+    let (task_id, agent_id) = (Arc::clone(&step.id), Arc::clone(&step.agent));
+    events.push(EventKind::TaskStarted { task_id, agent_id, attempt: to.attempt });
+    Decision { to, failure: None, events, next: Next::Call }
+}
+
+fn finish(
+    at: Position,
+    state: RunState,
+    failed: Option<(Arc<str>, StepFailure)>,
+    mut events: Vec<EventKind>,
+) -> Decision {
+    let failure = failed.as_ref().map(|(_, failure)| failure.clone());
+    events.push(match failed {
+        Some((task_id, failure)) => EventKind::PlanFailed { task_id, failure },
+        None if state == RunState::Completed => EventKind::PlanCompleted {},
+        None => EventKind::PlanCancelled {},
+    });
+    Decision { to: Position { state, ..at }, failure, events, next: Next::Finish }
+}
+
+fn completed(plan: &CheckedPlan, at: Position, result: Output) -> EventKind {
+    EventKind::TaskCompleted { task_id: step_id(plan, at), result }
+}
+
+fn step_id(plan: &CheckedPlan, at: Position) -> Arc<str> {
+    plan.get(at.cursor).map_or_else(|| Arc::from(""), |step| Arc::clone(&step.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{IntoOutput, Plan, Step};
+    use crate::run::FailureKind;
+    use proptest::prelude::*;
+
+    fn plan(steps: usize) -> CheckedPlan {
+        CheckedPlan::new((0..steps).map(|_| Step::unnamed(|| ())).collect::<Plan>()).unwrap()
+    }
+
+    fn types(decision: &Decision) -> Vec<&str> {
+        decision.events.iter().map(EventKind::event_type).collect()
+    }
+
+    fn output() -> Output {
+        "x".into_output().unwrap()
+    }
+
+    fn failure() -> StepFailure {
+        StepFailure::record(FailureKind::Error, &std::io::Error::other("broken"))
+    }
+
+    #[test]
+    fn one_commit_a_step_with_the_next_start_in_it() {
+        let plan = plan(2);
+        let first = accept(&plan, true);
+        assert_eq!(types(&first), ["plan.accepted", "plan.started", "task.started"]);
+        assert_eq!(first.next, Next::Call);
+        let second = decide(&plan, first.to, Input::Completed { output: output(), cancelled: false }).unwrap();
+        assert_eq!(types(&second), ["task.completed", "task.started"]);
+        assert_eq!((second.to.cursor, second.next), (1, Next::Call));
+        let last = decide(&plan, second.to, Input::Completed { output: output(), cancelled: false }).unwrap();
+        assert_eq!(types(&last), ["task.completed", "plan.completed"]);
+        assert_eq!((last.to.state, last.to.cursor, last.next), (RunState::Completed, 2, Next::Finish));
+    }
+
+    #[test]
+    fn an_empty_plan_completes_at_once() {
+        let plan = plan(0);
+        assert_eq!(types(&accept(&plan, true)), ["plan.accepted", "plan.started", "plan.completed"]);
+        let queued = accept(&plan, false);
+        let started = decide(&plan, queued.to, Input::Start).unwrap();
+        assert_eq!(types(&started), ["plan.started", "plan.completed"]);
+    }
+
+    #[test]
+    fn every_state_answers_every_input() {
+        use RunState::{Cancelled, Completed, Failed, Queued, Running, Stopping};
+        let plan = plan(2);
+        let inputs: [fn() -> Input; 6] = [
+            || Input::Start,
+            || Input::Completed { output: output(), cancelled: false },
+            || Input::Completed { output: output(), cancelled: true },
+            || Input::Failed(failure()),
+            || Input::Cancel,
+            || Input::Stop,
+        ];
+        // One row a state: where each input above leads.
+        let table: [(RunState, [Option<RunState>; 6]); 6] = [
+            (Queued, [Some(Running), None, None, None, Some(Cancelled), None]),
+            (Running, [None, Some(Running), Some(Cancelled), Some(Failed), Some(Cancelled), Some(Stopping)]),
+            (Stopping, [None, Some(Cancelled), Some(Cancelled), Some(Cancelled), None, None]),
+            (Completed, [None; 6]),
+            (Failed, [None; 6]),
+            (Cancelled, [None; 6]),
+        ];
+        for (state, row) in table {
+            let at = Position { state, cursor: 0, attempt: 1 };
+            for (index, (input, expected)) in inputs.iter().zip(row).enumerate() {
+                let to = decide(&plan, at, input()).map(|decision| decision.to.state);
+                assert_eq!(to, expected, "{state} and input {index}");
+            }
+        }
+    }
+
+    proptest! {
+        /// Whatever happens: the cursor only grows, each step starts at most once, and the end is said once, last.
+        #[test]
+        fn any_history_is_orderly(steps in 0_usize..5, inputs in proptest::collection::vec(0_usize..6, 0..20)) {
+            let plan = plan(steps);
+            let mut decision = accept(&plan, false);
+            let mut said: Vec<EventKind> = std::mem::take(&mut decision.events);
+            for input in inputs {
+                let input = match input {
+                    0 | 1 => Input::Completed { output: output(), cancelled: false },
+                    2 => Input::Start,
+                    3 => Input::Failed(failure()),
+                    4 => Input::Cancel,
+                    _ => Input::Stop,
+                };
+                let Some(next) = decide(&plan, decision.to, input) else { continue };
+                prop_assert!(next.to.cursor >= decision.to.cursor && next.to.cursor <= steps);
+                prop_assert!(!decision.to.state.is_final());
+                decision = next;
+                said.append(&mut decision.events);
+            }
+            let count = |wanted: &str| said.iter().filter(|kind| kind.event_type() == wanted).count();
+            prop_assert_eq!(count("task.completed"), decision.to.cursor);
+            prop_assert!(count("task.started") <= decision.to.cursor + 1);
+            let ends = count("plan.completed") + count("plan.failed") + count("plan.cancelled");
+            prop_assert_eq!(ends, usize::from(decision.to.state.is_final()));
+            prop_assert_eq!(decision.next == Next::Finish, decision.to.state.is_final());
+        }
+    }
+}

@@ -1,0 +1,183 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix::Message;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::error::{ControlError, PlanError};
+use super::status::RunInfo;
+use crate::artifact::Project;
+use crate::plan::{Plan, Step};
+use crate::run::{RunId, RunState};
+
+/// Runs a plan and answers with its results, in step order.
+///
+/// The plan goes to the end of the queue. Once it is accepted it runs to its end whether or not the answer is still
+/// waited for. To know when it is accepted, send [`SubmitPlan`] instead.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Vec<Value>, PlanError>")]
+pub struct ExecutePlan {
+    pub(crate) plan: Plan,
+    pub(crate) project: Project,
+    pub(crate) run_id: Option<String>,
+}
+
+impl ExecutePlan {
+    /// A plan, or its steps.
+    pub fn new(plan: impl Into<Plan>) -> Self {
+        Self { plan: plan.into(), project: Project::default(), run_id: None }
+    }
+
+    /// Names the run, so that it can be asked about and cancelled. Without this it gets a UUIDv7.
+    #[must_use]
+    pub fn run_id(mut self, run_id: impl Into<String>) -> Self {
+        self.run_id = Some(run_id.into());
+        self
+    }
+
+    /// Stores the results in this project of this tenant; both are `"default"` otherwise.
+    #[must_use]
+    pub fn in_project(mut self, tenant: impl Into<Arc<str>>, project: impl Into<Arc<str>>) -> Self {
+        self.project = Project::new(tenant, project);
+        self
+    }
+}
+
+impl From<Plan> for ExecutePlan {
+    fn from(plan: Plan) -> Self {
+        Self::new(plan)
+    }
+}
+
+impl From<Vec<Step>> for ExecutePlan {
+    fn from(steps: Vec<Step>) -> Self {
+        Self::new(steps)
+    }
+}
+
+impl<const N: usize> From<[Step; N]> for ExecutePlan {
+    fn from(steps: [Step; N]) -> Self {
+        Self::new(steps)
+    }
+}
+
+/// Runs a plan and answers as soon as it is accepted, with a handle to its run.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<RunHandle, PlanError>")]
+pub struct SubmitPlan(pub ExecutePlan);
+
+/// A run that was accepted: a future of its results.
+///
+/// Dropping it does not stop the run.
+#[derive(Debug)]
+pub struct RunHandle {
+    run_id: RunId,
+    outcome: oneshot::Receiver<Result<Vec<Value>, PlanError>>,
+}
+
+impl RunHandle {
+    pub(crate) fn new(run_id: RunId, outcome: oneshot::Receiver<Result<Vec<Value>, PlanError>>) -> Self {
+        Self { run_id, outcome }
+    }
+
+    /// The run's id.
+    #[must_use]
+    pub fn run_id(&self) -> &RunId {
+        &self.run_id
+    }
+}
+
+impl Future for RunHandle {
+    type Output = Result<Vec<Value>, PlanError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.outcome).poll(cx).map(|outcome| outcome.unwrap_or(Err(PlanError::Stopped)))
+    }
+}
+
+/// Asks how a run is doing. Answered at once, also while a step runs.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<RunInfo, ControlError>")]
+pub struct PlanStatus(pub RunId);
+
+/// Lists runs in the order in which they were accepted, a page of at most
+/// [`MAX_PAGE`](crate::limits::MAX_PAGE) at a time.
+#[derive(Debug, Clone, Default, Message)]
+#[rtype(result = "Result<Vec<RunInfo>, ControlError>")]
+#[non_exhaustive]
+pub struct ListPlans {
+    /// Only runs accepted after this one: the last of the page before.
+    pub after: Option<RunId>,
+}
+
+impl ListPlans {
+    /// The first page.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The page behind a run.
+    #[must_use]
+    pub fn after(run_id: RunId) -> Self {
+        Self { after: Some(run_id) }
+    }
+}
+
+/// Cancels a run: at once when it waits, before its next step when it runs.
+///
+/// A future is dropped at its next await. Blocking code sees its
+/// [cancellation token](crate::StepContext::cancellation) and is waited for: a run that has to wait for it answers
+/// [`CancelOutcome::Stopping`]. The answer comes when the cancellation is stored. Sending it again does no harm.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<CancelOutcome, ControlError>")]
+pub struct CancelPlan(pub RunId);
+
+/// What cancelling did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CancelOutcome {
+    /// The run is cancelled: nothing of it runs any more.
+    Cancelled,
+    /// The run will be cancelled as soon as the blocking code that it is in returns.
+    Stopping,
+    /// The run had come to this end before.
+    Finished(RunState),
+}
+
+/// Stops the orchestrator: it takes no more plans, finishes or cancels those it has, answers every waiting caller, and
+/// then stops.
+///
+/// With `drain`, plans that wait or run go on for at most `timeout`; without it, or after that, all are cancelled.
+/// Blocking code that was told to stop is waited for until the timeout, and for at least
+/// [`STOP_GRACE`](crate::limits::STOP_GRACE); then its caller is answered with
+/// [`PlanError::Interrupted`], and the code itself runs on unobserved.
+///
+/// Dropping the last address of an orchestrator does the same, with `drain` and a timeout of
+/// [`DROP_DRAIN`](crate::limits::DROP_DRAIN).
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "ShutdownReport")]
+pub struct Shutdown {
+    /// Whether plans may still finish.
+    pub drain: bool,
+    /// How long they may take.
+    pub timeout: Duration,
+}
+
+/// What became of the plans that an orchestrator had when it was told to stop.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Runs that completed.
+    pub completed: usize,
+    /// Runs that failed.
+    pub failed: usize,
+    /// Runs that were cancelled.
+    pub cancelled: usize,
+    /// Runs whose blocking code did not end in time.
+    pub interrupted: usize,
+}

@@ -1,0 +1,122 @@
+//! Stopping in an orderly way, when told to or when nobody is left to tell.
+
+use actix::{ActorContext, AsyncContext, Context, Handler, ResponseFuture};
+use tokio::sync::oneshot;
+
+use super::actor::ExecutionOrchestrator;
+use super::error::PlanError;
+use super::messages::{Shutdown, ShutdownReport};
+use super::runner::Outcome;
+use crate::limits::{DROP_DRAIN, STOP_GRACE};
+use crate::run::RunId;
+
+/// A shutdown that is under way.
+#[derive(Default)]
+pub(crate) struct Closing {
+    replies: Vec<oneshot::Sender<ShutdownReport>>,
+    report: ShutdownReport,
+    over: bool,
+}
+
+impl Closing {
+    pub(crate) fn count(&mut self, outcome: &Outcome) {
+        let report = &mut self.report;
+        match outcome {
+            Ok(_) => report.completed += 1,
+            Err(PlanError::Cancelled { .. }) => report.cancelled += 1,
+            Err(PlanError::Interrupted { .. }) => report.interrupted += 1,
+            Err(_) => report.failed += 1,
+        }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+}
+
+impl ExecutionOrchestrator {
+    /// The last address was dropped while there was work.
+    pub(crate) fn orphaned(&mut self, ctx: &mut Context<Self>) {
+        if self.closing.is_none() {
+            log::debug!(target: "lunacore::orchestrator", "the last handle was dropped; finishing what was accepted");
+            self.begin_shutdown(Shutdown { drain: true, timeout: DROP_DRAIN }, ctx);
+        }
+    }
+
+    fn begin_shutdown(&mut self, shutdown: Shutdown, ctx: &mut Context<Self>) {
+        self.closing.get_or_insert_default();
+        let Shutdown { drain, timeout } = shutdown;
+        // Draining ends with a cancellation, which has its own grace; without draining, the timeout is the grace.
+        let until_end = if drain {
+            ctx.run_later(timeout, Self::cancel_all);
+            timeout + STOP_GRACE
+        } else {
+            self.cancel_all(ctx);
+            timeout.max(STOP_GRACE)
+        };
+        ctx.run_later(until_end, |this, ctx| {
+            this.interrupt_all();
+            this.advance(ctx);
+        });
+    }
+
+    fn cancel_all(&mut self, ctx: &mut Context<Self>) {
+        // The last first: were the first taken out first, those behind it would start.
+        let mut waiting: Vec<(u64, RunId)> =
+            self.tickets.iter().map(|(run_id, ticket)| (*ticket, run_id.clone())).collect();
+        waiting.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, run_id) in waiting {
+            // Those who wait for the run are answered when it ends; nobody waits for the cancellation itself.
+            drop(self.cancel(&run_id, ctx));
+        }
+        let active: Vec<RunId> = self.active.keys().cloned().collect();
+        for run_id in active {
+            drop(self.cancel(&run_id, ctx));
+        }
+    }
+
+    /// Answers the callers of what has still not ended.
+    fn interrupt_all(&mut self) {
+        let reason = "the orchestrator shut down before its blocking code had ended";
+        let tickets: Vec<u64> = self.waiting.keys().copied().collect();
+        for ticket in tickets {
+            let Some(waiting) = self.waiting.get(&ticket) else { continue };
+            let run_id = waiting.run_id.clone();
+            self.refuse(ticket, PlanError::Interrupted { run_id, reason: reason.to_owned() });
+        }
+        for (run_id, active) in std::mem::take(&mut self.active) {
+            self.line.finished();
+            log::warn!(target: "lunacore::orchestrator", run_id = run_id.as_str(); "{reason}");
+            let outcome = Err(PlanError::Interrupted { run_id, reason: reason.to_owned() });
+            self.settle(outcome, active.outcome, active.cancels);
+        }
+    }
+
+    /// Stops once a shutdown is under way and nothing is left.
+    pub(crate) fn close_if_done(&mut self, ctx: &mut Context<Self>) {
+        if !self.line.is_idle() {
+            return;
+        }
+        if let Some(closing) = &mut self.closing
+            && !closing.over
+        {
+            closing.over = true;
+            for reply in closing.replies.drain(..) {
+                let _ = reply.send(closing.report);
+            }
+            ctx.stop();
+        }
+    }
+}
+
+impl Handler<Shutdown> for ExecutionOrchestrator {
+    type Result = ResponseFuture<ShutdownReport>;
+
+    fn handle(&mut self, shutdown: Shutdown, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, report) = oneshot::channel();
+        self.closing.get_or_insert_default().replies.push(reply);
+        self.begin_shutdown(shutdown, ctx);
+        self.close_if_done(ctx);
+        Box::pin(async move { report.await.unwrap_or_default() })
+    }
+}

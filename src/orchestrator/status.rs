@@ -1,0 +1,87 @@
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::machine::Position;
+use crate::plan::CheckedPlan;
+use crate::run::{RunId, RunRecord, RunState, StepFailure};
+
+/// How a run is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RunInfo {
+    /// The run.
+    pub run_id: RunId,
+    /// The plan's name, if it has one.
+    pub name: Option<Arc<str>>,
+    /// Where it stands.
+    pub state: RunState,
+    /// How many plans wait before it, while it is queued.
+    pub position: Option<usize>,
+    /// The step in flight, while there is one.
+    pub current: Option<CurrentStep>,
+    /// How many steps the plan has.
+    pub steps: usize,
+    /// How many of them have completed.
+    pub completed: usize,
+    /// Why it failed, if it did.
+    pub failure: Option<StepFailure>,
+    /// When it came to its final state, if it has.
+    pub finished_at: Option<SystemTime>,
+}
+
+/// The step that a run is at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CurrentStep {
+    /// The step's id.
+    pub step_id: Arc<str>,
+    /// Its place in the plan, from 0.
+    pub index: usize,
+    /// The attempt that is in flight, from 1.
+    pub attempt: u32,
+    /// When that attempt was started.
+    pub since: SystemTime,
+}
+
+impl RunInfo {
+    pub(crate) fn queued(run_id: RunId, plan: &CheckedPlan, position: Option<usize>) -> Self {
+        Self {
+            run_id,
+            name: plan.name().cloned(),
+            state: RunState::Queued,
+            position,
+            current: None,
+            steps: plan.len(),
+            completed: 0,
+            failure: None,
+            finished_at: None,
+        }
+    }
+
+    pub(crate) fn active(run_id: RunId, plan: &CheckedPlan, at: Position, since: Option<SystemTime>) -> Self {
+        let step = if at.attempt > 0 { plan.get(at.cursor) } else { None };
+        let current = step.zip(since).map(|(step, since)| CurrentStep {
+            step_id: Arc::clone(&step.id),
+            index: at.cursor,
+            attempt: at.attempt,
+            since,
+        });
+        Self { state: at.state, completed: at.cursor, current, ..Self::queued(run_id, plan, None) }
+    }
+}
+
+impl From<RunRecord> for RunInfo {
+    fn from(record: RunRecord) -> Self {
+        Self {
+            run_id: record.run_id,
+            name: record.name,
+            state: record.state,
+            position: None,
+            current: None,
+            steps: record.step_ids.len(),
+            completed: record.cursor,
+            failure: record.failure,
+            finished_at: record.finished_at,
+        }
+    }
+}

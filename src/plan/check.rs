@@ -1,0 +1,133 @@
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use super::step::{DEFAULT_AGENT, Plan, Step};
+use crate::id::{IdFault, check_id};
+use crate::limits::MAX_STEPS;
+
+/// What is wrong with a plan.
+///
+/// Steps are counted from 0, as in `step_0` and in artifacts' meta.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidPlan {
+    /// A step's id is empty, too long, or has control characters.
+    #[error("the id {id:?} of step {index} {fault}")]
+    StepId {
+        /// The id, shortened.
+        id: String,
+        /// The step's place.
+        index: usize,
+        /// What is wrong with the id.
+        fault: IdFault,
+    },
+    /// Another name in a step, or the plan's own, is empty, too long, or has control characters.
+    #[error("the {what} {name:?} of {place} {fault}")]
+    Name {
+        /// What the name is for, such as `agent name`.
+        what: &'static str,
+        /// The name, shortened.
+        name: String,
+        /// Whose it is: the plan's, or a step's.
+        place: String,
+        /// What is wrong with it.
+        fault: IdFault,
+    },
+    /// Two steps have the same id.
+    #[error("steps {first} and {second} have the same id {id:?}; each step of a plan needs its own")]
+    DuplicateId {
+        /// The id.
+        id: String,
+        /// The place of the first step with it.
+        first: usize,
+        /// The place of the second.
+        second: usize,
+    },
+    /// The plan is longer than [`MAX_STEPS`].
+    #[error("the plan has {steps} steps, more than {MAX_STEPS}; split it")]
+    TooManySteps {
+        /// Its number of steps.
+        steps: usize,
+    },
+}
+
+/// A plan that passed every check: each step has an id of its own.
+#[derive(Debug)]
+pub(crate) struct CheckedPlan {
+    name: Option<Arc<str>>,
+    steps: Vec<CheckedStep>,
+    by_id: HashMap<Arc<str>, usize>,
+}
+
+#[derive(Debug)]
+pub(crate) struct CheckedStep {
+    pub(crate) id: Arc<str>,
+    pub(crate) agent: Arc<str>,
+    pub(crate) step: Step,
+}
+
+impl CheckedPlan {
+    pub(crate) fn new(plan: Plan) -> Result<Self, InvalidPlan> {
+        let (name, steps) = plan.into_parts();
+        if steps.len() > MAX_STEPS {
+            return Err(InvalidPlan::TooManySteps { steps: steps.len() });
+        }
+        if let Some(name) = &name {
+            check_name("name", name, || "the plan".to_owned())?;
+        }
+        let default_agent: Arc<str> = Arc::from(DEFAULT_AGENT);
+        let mut checked = Vec::with_capacity(steps.len());
+        let mut by_id = HashMap::with_capacity(steps.len());
+        for (index, mut step) in steps.into_iter().enumerate() {
+            let id = step.shared_id().unwrap_or_else(|| Arc::from(format!("step_{index}")));
+            check_id(&id).map_err(|fault| InvalidPlan::StepId { id: shorten(&id), index, fault })?;
+            for (what, name) in step.names() {
+                check_name(what, name, || format!("step {index} ({id:?})"))?;
+            }
+            match by_id.entry(Arc::clone(&id)) {
+                Entry::Vacant(free) => free.insert(index),
+                Entry::Occupied(taken) => {
+                    let first = *taken.get();
+                    return Err(InvalidPlan::DuplicateId { id: id.to_string(), first, second: index });
+                }
+            };
+            step.set_id(Arc::clone(&id));
+            let agent = step.agent_id().unwrap_or_else(|| Arc::clone(&default_agent));
+            checked.push(CheckedStep { id, agent, step });
+        }
+        Ok(Self { name, steps: checked, by_id })
+    }
+
+    pub(crate) fn name(&self) -> Option<&Arc<str>> {
+        self.name.as_ref()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    pub(crate) fn steps(&self) -> impl ExactSizeIterator<Item = &Step> {
+        self.steps.iter().map(|checked| &checked.step)
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Option<&CheckedStep> {
+        self.steps.get(index)
+    }
+
+    pub(crate) fn step_ids(&self) -> Arc<[Arc<str>]> {
+        self.steps.iter().map(|checked| Arc::clone(&checked.id)).collect()
+    }
+
+    pub(crate) fn index_of(&self, id: &str) -> Option<usize> {
+        self.by_id.get(id).copied()
+    }
+}
+
+fn check_name(what: &'static str, name: &str, place: impl FnOnce() -> String) -> Result<(), InvalidPlan> {
+    check_id(name).map_err(|fault| InvalidPlan::Name { what, name: shorten(name), place: place(), fault })
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(64).collect()
+}

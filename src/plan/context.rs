@@ -1,0 +1,334 @@
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::check::{CheckedPlan, CheckedStep};
+use super::output::Output;
+use crate::id::{IdFault, check_text};
+use crate::limits::{
+    MAX_ARTIFACT_BYTES, MAX_KEY_BYTES, MAX_PAYLOAD_BYTES, MAX_STAGED_ARTIFACTS, MAX_STAGED_BYTES,
+};
+use crate::artifact::ArtifactData;
+use crate::run::RunId;
+
+/// What a callable knows of its step, its run and the steps before it. Cloning is cheap.
+///
+/// ```
+/// use lunacore::{ContextError, Step, StepContext};
+/// use serde_json::json;
+///
+/// let fetch = Step::new("fetch", || vec!["a.txt", "b.txt"]);
+/// let count = Step::new("count", |ctx: StepContext| -> Result<usize, ContextError> {
+///     let names: Vec<String> = ctx.output("fetch")?;
+///     ctx.progress(json!({ "files": names.len() }))?;
+///     ctx.put_artifact("file-list", names.join("\n"))?;
+///     Ok(names.len())
+/// });
+/// # let _ = (fetch, count);
+/// ```
+#[derive(Clone)]
+pub struct StepContext {
+    scope: Arc<RunScope>,
+    index: usize,
+    attempt: u32,
+}
+
+/// What all attempts of a run share.
+pub(crate) struct RunScope {
+    pub(crate) run_id: RunId,
+    pub(crate) plan: Arc<CheckedPlan>,
+    pub(crate) cancellation: CancellationToken,
+    /// Hands a progress report to the bus: the plan folder knows no actors.
+    pub(crate) report: Box<dyn Fn(Arc<str>, u32, Value) + Send + Sync>,
+    outputs: Mutex<Vec<Output>>,
+    staged: Mutex<Staged>,
+}
+
+/// Artifacts of the attempt in flight, which are committed with its result or not at all.
+#[derive(Default)]
+struct Staged {
+    /// The attempt that may stage; `None` between attempts.
+    open_for: Option<(usize, u32)>,
+    artifacts: Vec<StagedArtifact>,
+    bytes: usize,
+}
+
+pub(crate) struct StagedArtifact {
+    pub(crate) key: String,
+    pub(crate) data: ArtifactData,
+}
+
+impl RunScope {
+    pub(crate) fn new(
+        run_id: RunId,
+        plan: Arc<CheckedPlan>,
+        report: impl Fn(Arc<str>, u32, Value) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            run_id,
+            plan,
+            cancellation: CancellationToken::new(),
+            report: Box::new(report),
+            outputs: Mutex::default(),
+            staged: Mutex::default(),
+        }
+    }
+
+    /// Opens an attempt: only its context may stage artifacts until the next `take_staged`.
+    pub(crate) fn open_attempt(self: &Arc<Self>, index: usize, attempt: u32) -> StepContext {
+        let mut staged = lock(&self.staged);
+        staged.open_for = Some((index, attempt));
+        StepContext { scope: Arc::clone(self), index, attempt }
+    }
+
+    /// Closes the attempt and takes what it staged.
+    pub(crate) fn take_staged(&self) -> Vec<StagedArtifact> {
+        let mut staged = lock(&self.staged);
+        staged.open_for = None;
+        staged.bytes = 0;
+        std::mem::take(&mut staged.artifacts)
+    }
+
+    pub(crate) fn push_output(&self, output: Output) {
+        lock(&self.outputs).push(output);
+    }
+
+    pub(crate) fn outputs(&self) -> Vec<Value> {
+        lock(&self.outputs).iter().map(Output::to_value).collect()
+    }
+}
+
+/// A poisoned lock is taken all the same: no code of ours panics while it holds one.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl StepContext {
+    /// The run this call belongs to.
+    #[must_use]
+    pub fn run_id(&self) -> &RunId {
+        &self.scope.run_id
+    }
+
+    /// The step's id.
+    #[must_use]
+    pub fn step_id(&self) -> &str {
+        self.checked().map_or("", |checked| &*checked.id)
+    }
+
+    /// The step's place in the plan, from 0.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Which attempt of the step this is, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The step's input, as given with [`Step::input`](crate::Step::input).
+    ///
+    /// # Errors
+    /// [`ContextError::Input`] when it does not have the shape of a `T`.
+    pub fn input<T: DeserializeOwned>(&self) -> Result<T, ContextError> {
+        let input = self.checked().map_or(&Value::Null, |checked| checked.step.get_input());
+        T::deserialize(input)
+            .map_err(|error| ContextError::Input { step_id: self.step_id().to_owned(), source: Arc::new(error) })
+    }
+
+    /// The output of an earlier step of this plan, with its type.
+    ///
+    /// # Errors
+    /// [`ContextError::NoSuchStep`], [`ContextError::NotYetRun`], or [`ContextError::Output`] when it does not have the
+    /// shape of a `T`.
+    pub fn output<T: DeserializeOwned>(&self, step_id: &str) -> Result<T, ContextError> {
+        match self.scope.plan.index_of(step_id) {
+            Some(index) => self.output_at(index),
+            None => Err(ContextError::NoSuchStep { step_id: step_id.to_owned() }),
+        }
+    }
+
+    /// The output of the step just before this one.
+    ///
+    /// # Errors
+    /// [`ContextError::NoPrevious`] in the first step; else as [`output`](Self::output).
+    pub fn previous<T: DeserializeOwned>(&self) -> Result<T, ContextError> {
+        self.output_at(self.index.checked_sub(1).ok_or(ContextError::NoPrevious)?)
+    }
+
+    fn output_at<T: DeserializeOwned>(&self, index: usize) -> Result<T, ContextError> {
+        let step_id = || self.scope.plan.get(index).map_or_else(String::new, |checked| checked.id.to_string());
+        // Taken out of the lock: reading it runs code of the user's.
+        let output = lock(&self.scope.outputs).get(index).cloned();
+        match output {
+            Some(output) => output
+                .read()
+                .map_err(|error| ContextError::Output { step_id: step_id(), source: Arc::new(error) }),
+            None => Err(ContextError::NotYetRun { step_id: step_id() }),
+        }
+    }
+
+    /// Is cancelled when the run is: blocking code should look at it from time to time and return. Async code need
+    /// not, since its future is dropped at its next await. Cancelling this token cancels nothing else.
+    #[must_use]
+    pub fn cancellation(&self) -> CancellationToken {
+        self.scope.cancellation.child_token()
+    }
+
+    /// Whether the run has been told to stop.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.scope.cancellation.is_cancelled()
+    }
+
+    /// Tells subscribers how far the step is, as `task.progress`. Such an event is not stored, and is dropped while
+    /// the bus is far behind.
+    ///
+    /// # Errors
+    /// [`ContextError::ProgressTooLarge`].
+    pub fn progress(&self, value: Value) -> Result<(), ContextError> {
+        let bytes = json_size(&value);
+        if bytes > MAX_PAYLOAD_BYTES {
+            return Err(ContextError::ProgressTooLarge { bytes });
+        }
+        if let Some(checked) = self.checked() {
+            (self.scope.report)(Arc::clone(&checked.id), self.attempt, value);
+        }
+        Ok(())
+    }
+
+    /// Stores a further artifact, text or bytes, as a new version under `key`. It is committed together with the step's
+    /// result, or not at all when the step fails.
+    ///
+    /// # Errors
+    /// [`ContextError::ArtifactKey`], [`ContextError::ArtifactTooLarge`], [`ContextError::TooManyArtifacts`], or
+    /// [`ContextError::AttemptEnded`] when the context outlived its call.
+    pub fn put_artifact(
+        &self,
+        key: impl Into<String>,
+        data: impl Into<ArtifactData>,
+    ) -> Result<(), ContextError> {
+        let (key, data) = (key.into(), data.into());
+        if let Err(fault) = check_text(&key, MAX_KEY_BYTES) {
+            return Err(ContextError::ArtifactKey { key: key.chars().take(64).collect(), fault });
+        }
+        let bytes = data.len();
+        if bytes > MAX_ARTIFACT_BYTES {
+            return Err(ContextError::ArtifactTooLarge { key, bytes });
+        }
+        let mut staged = lock(&self.scope.staged);
+        if staged.open_for != Some((self.index, self.attempt)) {
+            return Err(ContextError::AttemptEnded);
+        }
+        if staged.artifacts.len() >= MAX_STAGED_ARTIFACTS || staged.bytes + bytes > MAX_STAGED_BYTES {
+            return Err(ContextError::TooManyArtifacts);
+        }
+        staged.bytes += bytes;
+        staged.artifacts.push(StagedArtifact { key, data });
+        Ok(())
+    }
+
+    fn checked(&self) -> Option<&CheckedStep> {
+        self.scope.plan.get(self.index)
+    }
+}
+
+impl fmt::Debug for StepContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StepContext")
+            .field("run_id", self.run_id())
+            .field("step_id", &self.step_id())
+            .field("index", &self.index)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The size of a value's JSON, without making it.
+pub(crate) fn json_size(value: &impl serde::Serialize) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Values of our own always serialise; one that does not is treated as too large.
+    serde_json::to_writer(&mut count, value).map_or(usize::MAX, |()| count.0)
+}
+
+/// A step asked its context for something that is not there, or that cannot be.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContextError {
+    /// The step's input has another shape.
+    #[error("the input of step {step_id:?} does not fit")]
+    Input {
+        /// The step.
+        step_id: String,
+        /// Where it does not fit.
+        source: Arc<serde_json::Error>,
+    },
+    /// The other step's output has another shape.
+    #[error("the output of step {step_id:?} does not fit")]
+    Output {
+        /// The other step.
+        step_id: String,
+        /// Where it does not fit.
+        source: Arc<serde_json::Error>,
+    },
+    /// The plan has no such step.
+    #[error("the plan has no step {step_id:?}")]
+    NoSuchStep {
+        /// The id that was asked for.
+        step_id: String,
+    },
+    /// The other step comes later, or is this one.
+    #[error("step {step_id:?} has not run yet; only outputs of earlier steps can be read")]
+    NotYetRun {
+        /// The other step.
+        step_id: String,
+    },
+    /// The first step has none before it.
+    #[error("the first step of a plan has no previous output")]
+    NoPrevious,
+    /// A progress report is larger than [`MAX_PAYLOAD_BYTES`].
+    #[error("the progress report has {bytes} bytes of JSON, more than {MAX_PAYLOAD_BYTES}")]
+    ProgressTooLarge {
+        /// Its size in bytes.
+        bytes: usize,
+    },
+    /// The key cannot be one.
+    #[error("the artifact key {key:?} {fault}")]
+    ArtifactKey {
+        /// The key, shortened.
+        key: String,
+        /// What is wrong with it.
+        fault: IdFault,
+    },
+    /// The data is larger than [`MAX_ARTIFACT_BYTES`].
+    #[error("the artifact {key:?} has {bytes} bytes, more than {MAX_ARTIFACT_BYTES}")]
+    ArtifactTooLarge {
+        /// The key.
+        key: String,
+        /// The size in bytes.
+        bytes: usize,
+    },
+    /// One attempt staged more than [`MAX_STAGED_ARTIFACTS`] artifacts or [`MAX_STAGED_BYTES`] bytes.
+    #[error(
+        "one step stores at most {MAX_STAGED_ARTIFACTS} further artifacts with {MAX_STAGED_BYTES} bytes together"
+    )]
+    TooManyArtifacts,
+    /// The call that this context was made for has ended.
+    #[error("the attempt has ended; what it stores must be stored before it returns")]
+    AttemptEnded,
+}

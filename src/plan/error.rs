@@ -1,0 +1,111 @@
+use std::error::Error;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use crate::limits::MAX_OUTPUT_BYTES;
+use crate::run::FailureKind;
+
+/// The error of a step: any error value, kept as it is.
+///
+/// Everything that converts into `Box<dyn Error + Send + Sync>` converts into this one: `std` errors, `anyhow::Error`,
+/// `&str` and `String`. So `?` works in callables. Like `anyhow::Error` it does not implement
+/// [`Error`] itself but dereferences to the error inside. Cloning is cheap.
+///
+/// ```
+/// use lunacore::StepError;
+///
+/// fn parse(text: &str) -> Result<u32, StepError> {
+///     if text.is_empty() {
+///         return Err("nothing to parse".into());
+///     }
+///     Ok(text.parse()?)
+/// }
+///
+/// let error = parse("x").unwrap_err();
+/// assert!(error.downcast_ref::<std::num::ParseIntError>().is_some());
+/// assert_eq!(parse("").unwrap_err().to_string(), "nothing to parse");
+/// ```
+#[derive(Clone)]
+pub struct StepError {
+    kind: FailureKind,
+    error: Arc<dyn Error + Send + Sync>,
+}
+
+impl StepError {
+    pub(crate) fn of_kind(kind: FailureKind, error: impl Error + Send + Sync + 'static) -> Self {
+        Self { kind, error: Arc::new(error) }
+    }
+
+    pub(crate) fn panic(message: String) -> Self {
+        Self::of_kind(FailureKind::Panic, StepPanic { message })
+    }
+
+    pub(crate) fn kind(&self) -> FailureKind {
+        self.kind
+    }
+}
+
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for StepError {
+    fn from(error: E) -> Self {
+        let boxed: Box<dyn Error + Send + Sync> = error.into();
+        // An `OutputError` that a callable's return value raised keeps its kind.
+        let kind = if boxed.is::<OutputError>() { FailureKind::Output } else { FailureKind::Error };
+        Self { kind, error: Arc::from(boxed) }
+    }
+}
+
+impl Deref for StepError {
+    type Target = dyn Error + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.error
+    }
+}
+
+impl fmt::Display for StepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl fmt::Debug for StepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.error, f)
+    }
+}
+
+/// The error of a step that panicked: reached by `downcast_ref` like any other.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("panicked: {message}")]
+#[non_exhaustive]
+pub struct StepPanic {
+    /// The panic's message.
+    pub message: String,
+}
+
+/// The error of a step whose return value cannot be stored.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum OutputError {
+    /// The output is larger than [`MAX_OUTPUT_BYTES`].
+    #[error(
+        "the output has {bytes} bytes, more than {MAX_OUTPUT_BYTES}; write it to a file and return the file's name"
+    )]
+    TooLarge {
+        /// Its size in bytes: of the string form, or of the raw bytes.
+        bytes: usize,
+    },
+    /// The output has no JSON form.
+    #[error("the output has no JSON form")]
+    NotJson {
+        /// What serde said.
+        source: Arc<serde_json::Error>,
+    },
+    /// JSON has no number for this.
+    #[error("the output {number} is not a JSON number; return None or a string instead")]
+    NotFinite {
+        /// A NaN or an infinity.
+        number: f64,
+    },
+}

@@ -1,0 +1,21 @@
+//! What to run: plans, steps, callables and what they return.
+
+mod callable;
+mod check;
+mod context;
+mod error;
+mod into_callable;
+mod output;
+mod step;
+
+pub use callable::Callable;
+pub(crate) use callable::Kind as CallableKind;
+pub(crate) use check::CheckedPlan;
+pub use check::InvalidPlan;
+pub(crate) use context::{RunScope, StagedArtifact, json_size};
+pub use context::{ContextError, StepContext};
+pub use error::{OutputError, StepError, StepPanic};
+pub use into_callable::IntoCallable;
+pub(crate) use output::check_size;
+pub use output::{IntoOutput, Json, Output};
+pub use step::{Plan, Step};

@@ -1,0 +1,244 @@
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::callable::Callable;
+use super::into_callable::IntoCallable;
+
+/// One step of a plan: an id, a callable or the name of one, an input, and free attributes for allocators.
+///
+/// ```
+/// use lunacore::{Step, StepContext};
+/// use serde_json::json;
+///
+/// let steps = [
+///     Step::new("process", || "processed_data"),
+///     Step::new("fetch", || async { "remote_data" }),
+///     Step::new("double", |ctx: StepContext| async move { Ok::<_, lunacore::StepError>(2 * ctx.input::<i64>()?) })
+///         .input(json!(21)),
+///     Step::named("resize").uses("image.resize").attr("gpu", json!(true)).agent("renderer"),
+/// ];
+/// assert_eq!(steps[3].id(), Some("resize"));
+/// ```
+#[derive(Clone)]
+pub struct Step {
+    id: Option<Arc<str>>,
+    callable: Option<Callable>,
+    uses: Option<Arc<str>>,
+    agent: Option<Arc<str>>,
+    input: Value,
+    attributes: Map<String, Value>,
+    inline: bool,
+}
+
+impl Step {
+    /// A step with its own callable. See [`IntoCallable`] for the forms that it may have.
+    pub fn new<M>(id: impl Into<Arc<str>>, callable: impl IntoCallable<M>) -> Self {
+        Self::build(Some(id.into()), Some(callable.into_callable()))
+    }
+
+    /// A step with its own callable that takes its id from its place: `step_0`, `step_1` …
+    pub fn unnamed<M>(callable: impl IntoCallable<M>) -> Self {
+        Self::build(None, Some(callable.into_callable()))
+    }
+
+    /// A step without a callable: the allocator finds one, by the name given with [`uses`](Self::uses) or else by `id`.
+    pub fn named(id: impl Into<Arc<str>>) -> Self {
+        Self::build(Some(id.into()), None)
+    }
+
+    fn build(id: Option<Arc<str>>, callable: Option<Callable>) -> Self {
+        Self {
+            id,
+            callable,
+            uses: None,
+            agent: None,
+            input: Value::Null,
+            attributes: Map::new(),
+            inline: false,
+        }
+    }
+
+    /// Names the callable that the allocator shall find.
+    #[must_use]
+    pub fn uses(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.uses = Some(name.into());
+        self
+    }
+
+    /// Gives the callable an input, which it reads with [`StepContext::input`](crate::StepContext::input). The default
+    /// is null.
+    #[must_use]
+    pub fn input(mut self, input: Value) -> Self {
+        self.input = input;
+        self
+    }
+
+    /// Sets a free attribute, for allocators: the other entries of the original's step dictionary.
+    #[must_use]
+    pub fn attr(mut self, key: impl Into<String>, value: Value) -> Self {
+        self.attributes.insert(key.into(), value);
+        self
+    }
+
+    /// Names the agent that `task.started` reports. The default is `"orchestrator"`.
+    #[must_use]
+    pub fn agent(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.agent = Some(name.into());
+        self
+    }
+
+    /// Calls a sync callable in place, on the orchestrator's own thread, instead of on the blocking pool. That saves
+    /// the hand-over (tens of microseconds), but for as long as the call takes nothing else of the orchestrator moves:
+    /// no other plan, no status, no cancel. For calls of microseconds only. An async callable is polled in place anyway.
+    #[must_use]
+    pub fn inline(mut self) -> Self {
+        self.inline = true;
+        self
+    }
+
+    /// The id, if it has been given one; a step of an accepted plan always has one.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// The step's own callable, if it has one.
+    #[must_use]
+    pub fn callable(&self) -> Option<&Callable> {
+        self.callable.as_ref()
+    }
+
+    /// The name of the callable to find: as given with [`uses`](Self::uses), else the id.
+    #[must_use]
+    pub fn callable_name(&self) -> Option<&str> {
+        self.uses.as_deref().or(self.id())
+    }
+
+    /// The input.
+    #[must_use]
+    pub fn get_input(&self) -> &Value {
+        &self.input
+    }
+
+    /// A free attribute.
+    #[must_use]
+    pub fn get_attr(&self, key: &str) -> Option<&Value> {
+        self.attributes.get(key)
+    }
+
+    /// All free attributes.
+    #[must_use]
+    pub fn attributes(&self) -> &Map<String, Value> {
+        &self.attributes
+    }
+
+    /// The agent's name.
+    #[must_use]
+    pub fn agent_name(&self) -> &str {
+        self.agent.as_deref().unwrap_or(DEFAULT_AGENT)
+    }
+
+    pub(crate) fn is_inline(&self) -> bool {
+        self.inline
+    }
+
+    pub(crate) fn agent_id(&self) -> Option<Arc<str>> {
+        self.agent.clone()
+    }
+
+    pub(crate) fn shared_id(&self) -> Option<Arc<str>> {
+        self.id.clone()
+    }
+
+    pub(crate) fn set_id(&mut self, id: Arc<str>) {
+        self.id = Some(id);
+    }
+
+    /// All names in the step that the id rule covers, each with what it is called.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let named = [("callable name", self.uses.as_deref()), ("agent name", self.agent.as_deref())];
+        named.into_iter().filter_map(|(what, name)| name.map(|name| (what, name)))
+    }
+}
+
+/// The agent that runs steps which name none.
+pub(crate) const DEFAULT_AGENT: &str = "orchestrator";
+
+impl fmt::Debug for Step {
+    // The input may be large or private, and attributes are the application's own: their presence is enough.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Step")
+            .field("id", &self.id)
+            .field("callable", &self.callable)
+            .field("uses", &self.uses)
+            .field("agent", &self.agent)
+            .field("inline", &self.inline)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An ordered list of steps, with an optional name.
+///
+/// Wherever a plan is expected, a `Vec` or an array of steps will do.
+///
+/// ```
+/// use lunacore::{Plan, Step};
+///
+/// let plan = Plan::new([Step::unnamed(|| 1), Step::unnamed(|| 2)]).name("count");
+/// assert_eq!(plan.steps().len(), 2);
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    name: Option<Arc<str>>,
+    steps: Vec<Step>,
+}
+
+impl Plan {
+    /// A plan of these steps. Nothing is checked here; an orchestrator checks a plan before it accepts it.
+    pub fn new(steps: impl IntoIterator<Item = Step>) -> Self {
+        Self { name: None, steps: steps.into_iter().collect() }
+    }
+
+    /// Names the plan, for events and listings.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The name, if it has one.
+    #[must_use]
+    pub fn get_name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The steps, in order.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    pub(crate) fn into_parts(self) -> (Option<Arc<str>>, Vec<Step>) {
+        (self.name, self.steps)
+    }
+}
+
+impl From<Vec<Step>> for Plan {
+    fn from(steps: Vec<Step>) -> Self {
+        Self { name: None, steps }
+    }
+}
+
+impl<const N: usize> From<[Step; N]> for Plan {
+    fn from(steps: [Step; N]) -> Self {
+        Self::new(steps)
+    }
+}
+
+impl FromIterator<Step> for Plan {
+    fn from_iter<I: IntoIterator<Item = Step>>(steps: I) -> Self {
+        Self::new(steps)
+    }
+}

@@ -1,0 +1,11 @@
+//! The words for one execution of a plan: its id, its states, its failure, its record.
+
+mod failure;
+mod id;
+mod record;
+mod state;
+
+pub use failure::{FailureKind, StepFailure};
+pub use id::{InvalidRunId, RunId};
+pub use record::RunRecord;
+pub use state::RunState;
