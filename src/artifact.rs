@@ -20,7 +20,7 @@ pub struct Artifact {
     /// The project it belongs to.
     pub project: Project,
     /// Its key: `task:{step_id}` for the result of a step.
-    pub key: Arc<str>,
+    pub key: String,
     /// Its version, from 1. A number is not used again while the key lives.
     pub version: u64,
     /// What it is: `"task_result"` for the result of a step, `"data"` where nothing else was said.

@@ -1,9 +1,86 @@
-//! lunacore
+//! An embeddable plan orchestrator: give it a list of steps, and they run strictly one after another. Every result becomes
+//! a versioned artifact, every move is an event, and a failing step stops its own plan and nothing else.
+//!
+//! No server, no database: four [actix](https://docs.rs/actix) actors inside your application.
+//!
+//! # Quick start
+//!
+//! Five words are enough for a first plan: a [`Step`] has an id and a callable; [`ExecutePlan`] carries steps to the
+//! [`ExecutionOrchestrator`]; the [`EventBus`] tells what happens; [`ProjectMemory`] keeps the results.
+//!
+//! ```
+//! use actix::prelude::*;
+//! use lunacore::{
+//!     Event, EventBus, ExecutePlan, ExecutionOrchestrator, Get, ProjectMemory, SimpleAllocator, Step, Subscribe,
+//! };
+//!
+//! #[actix::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let bus = EventBus::new().start();
+//!     let memory = ProjectMemory::in_memory().start();
+//!     let allocator = SimpleAllocator.start();
+//!     let orchestrator = ExecutionOrchestrator::new(bus.clone(), memory.clone(), allocator).start();
+//!
+//!     bus.send(Subscribe::new("task.*", |event: Event| println!("{event}"))).await??;
+//!
+//!     let steps = vec![
+//!         Step::new("process", || "processed_data"),
+//!         Step::new("fetch", || async { "remote_data" }),
+//!     ];
+//!     let results = orchestrator.send(ExecutePlan::new(steps)).await??;
+//!     assert_eq!(results, ["processed_data", "remote_data"]);
+//!
+//!     let artifact = memory.send(Get::latest("task:process")).await??.expect("the step has completed");
+//!     assert_eq!(artifact.text(), Some("processed_data"));
+//!     Ok(())
+//! }
+//! ```
+//!
+//! [`Engine`] wires the four actors in one line, and [`Engine::spawn`] does it for programs that run on tokio alone.
+//!
+//! # Where to look
+//!
+//! | you want to | see |
+//! |---|---|
+//! | write steps, sync or async, with inputs and earlier outputs | [`Step`], [`IntoCallable`], [`StepContext`], [`IntoOutput`] |
+//! | know why a plan did not complete | [`PlanError`], [`StepError`], [`StepFailure`] |
+//! | watch what happens | [`Subscribe`], [`SubscribeStream`], [`Pattern`], [`Event`], [`EventKind`] |
+//! | read and write artifacts | [`Get`], [`Put`], [`ListVersions`], [`ListKeys`], [`Delete`], [`Artifact`] |
+//! | ask about runs, cancel them, shut down | [`PlanStatus`], [`ListPlans`], [`CancelPlan`], [`Shutdown`] |
+//! | find callables by name, or inject what they need | [`RegistryAllocator`], [`Resolve`] |
+//! | keep results elsewhere | [`Store`] |
+//! | know every cap | [`limits`] |
+//! | come from the Python original | [`from_python`] |
+//!
+//! # What is promised
+//!
+//! - Plans run in the order in which they were submitted, and the steps of a plan in theirs; at the default of one plan at
+//!   a time nothing interleaves.
+//! - A plan that is not valid, or of which a step has no callable, is refused before any of it runs.
+//! - A step's result, its artifacts, the run's progress and the events about them are stored together or not at all,
+//!   before the next step starts. Events tell only what is stored, in the order in which it was.
+//! - [`PlanStatus`], [`CancelPlan`] and [`ListPlans`] are answered while a step runs. The exceptions: an
+//!   [inline](Step::inline) step, and an async one that computes without ever awaiting, hold the thread for as long as
+//!   they compute.
+//! - A panic in a step, wherever it happens, fails that step's plan only. The exceptions are Rust's own: a second panic
+//!   while the first unwinds, a stack overflow, and `panic = "abort"` end the process.
+//! - A slow, blocking, failing or dead subscriber slows no plan and no other subscriber; what it misses is counted and
+//!   told. The exception: an *async* subscriber that blocks its thread; see [`IntoSubscriber`].
+//! - Every queue is bounded, and a full one gives a typed error or a counted gap.
+//!
+//! Memory is volatile in this version: it ends with the process.
+//!
+//! # Logging
+//!
+//! Through [`log`], under targets that begin with `lunacore::`, with run id, step id, attempt and duration as key-values. A
+//! program that goes well says nothing at level `info`; results are never logged.
+
 mod allocator;
 mod artifact;
 mod bus;
 mod engine;
 mod event;
+pub mod from_python;
 mod id;
 mod isolate;
 pub mod limits;
@@ -15,22 +92,23 @@ mod run;
 pub use allocator::{AllocatorError, RegistryAllocator, Resolve, ResolveError, SimpleAllocator};
 pub use artifact::{Artifact, ArtifactData, Project};
 pub use bus::{
-    Emit, EmitError, EventBus, EventStream, Flush, FlushTimeout, IntoSubscriber, Publish, Subscribe, SubscribeError,
-    SubscribeStream, Subscriber, SubscriberOutcome, Subscription,
+    Emit, EmitError, EventBus, EventStream, Flush, FlushTimeout, IntoSubscriber, Publish, Subscribe,
+    SubscribeError, SubscribeStream, Subscriber, SubscriberOutcome, Subscription,
 };
 pub use engine::{Engine, EngineBuilder, EngineError};
 pub use event::{Event, EventKind, InvalidEventType, InvalidPattern, Pattern};
 pub use id::IdFault;
 pub use memory::{
     Access, Attach, Commit, Committed, Delete, Get, GetOutputs, GetRun, ListKeys, ListRuns, ListVersions,
-    MemoryError, NewArtifact, NewRun, Operation, ProjectMemory, Put, RunUpdate, Store, StoreError, VolatileStore,
+    MemoryError, NewArtifact, NewRun, Operation, ProjectMemory, Put, RunUpdate, Store, StoreError,
+    VolatileStore,
 };
 pub use orchestrator::{
-    CancelOutcome, CancelPlan, ControlError, CurrentStep, ExecutePlan, ExecutionOrchestrator, ListPlans, PlanError,
-    PlanStatus, RunHandle, RunInfo, Shutdown, ShutdownReport, SubmitPlan,
+    CancelOutcome, CancelPlan, ControlError, CurrentStep, ExecutePlan, ExecutionOrchestrator, ListPlans,
+    PlanError, PlanStatus, RunHandle, RunInfo, Shutdown, ShutdownReport, SubmitPlan,
 };
 pub use plan::{
-    Callable, ContextError, IntoCallable, IntoOutput, InvalidPlan, Json, Output, OutputError, Plan, Step, StepContext,
-    StepError, StepPanic,
+    Callable, ContextError, IntoCallable, IntoOutput, InvalidPlan, Json, Output, OutputError, Plan, Step,
+    StepContext, StepError, StepPanic,
 };
 pub use run::{FailureKind, InvalidRunId, RunId, RunRecord, RunState, StepFailure};

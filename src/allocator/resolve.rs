@@ -63,8 +63,11 @@ impl Resolve {
         let mut callables = Vec::with_capacity(self.plan.len());
         for (index, step) in self.plan.steps().enumerate() {
             let step_id = || step.id().unwrap_or_default().to_owned();
-            let found = find(step)
-                .map_err(|error| ResolveError { step_id: step_id(), index, source: error.into() })?;
+            let found = find(step).map_err(|error| ResolveError {
+                step_id: step_id(),
+                index,
+                source: error.into(),
+            })?;
             callables.push(found);
         }
         Ok(callables)

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use actix::Message;
-use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
+use super::backlog::Place;
 use super::subscriber::{IntoSubscriber, Subscriber};
 use super::subscription::{EventStream, Subscription};
 use crate::event::{Event, InvalidEventType, InvalidPattern};
@@ -134,16 +134,16 @@ pub struct Publish {
     pub(crate) stored: Option<(Uuid, u64)>,
     pub(crate) events: Vec<Event>,
     /// Bounds what waits for the bus: given back when the message is handled.
-    pub(crate) _permit: OwnedSemaphorePermit,
+    pub(crate) _place: Place,
 }
 
 impl Publish {
-    pub(crate) fn stored(source: Uuid, upto: u64, events: Vec<Event>, permit: OwnedSemaphorePermit) -> Self {
-        Self { stored: Some((source, upto)), events, _permit: permit }
+    pub(crate) fn stored(source: Uuid, upto: u64, events: Vec<Event>, place: Place) -> Self {
+        Self { stored: Some((source, upto)), events, _place: place }
     }
 
-    pub(crate) fn ephemeral(event: Event, permit: OwnedSemaphorePermit) -> Self {
-        Self { stored: None, events: vec![event], _permit: permit }
+    pub(crate) fn ephemeral(event: Event, place: Place) -> Self {
+        Self { stored: None, events: vec![event], _place: place }
     }
 
     /// The events.

@@ -5,6 +5,7 @@
 //! `subscription.lagged` event in their place.
 
 mod actor;
+mod backlog;
 mod delivery;
 mod messages;
 mod queue;
@@ -12,6 +13,9 @@ mod subscriber;
 mod subscription;
 
 pub use actor::EventBus;
-pub use messages::{Emit, EmitError, Flush, FlushTimeout, Publish, Subscribe, SubscribeError, SubscribeStream};
+pub(crate) use backlog::Backlog;
+pub use messages::{
+    Emit, EmitError, Flush, FlushTimeout, Publish, Subscribe, SubscribeError, SubscribeStream,
+};
 pub use subscriber::{IntoSubscriber, Subscriber, SubscriberOutcome};
 pub use subscription::{EventStream, Subscription};

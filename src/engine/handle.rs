@@ -13,8 +13,8 @@ use crate::bus::{
 use crate::event::Event;
 use crate::memory::{Get, GetOutputs, MemoryError, ProjectMemory};
 use crate::orchestrator::{
-    CancelOutcome, CancelPlan, ControlError, ExecutePlan, ExecutionOrchestrator, ListPlans, PlanError, PlanStatus,
-    RunHandle, RunInfo, Shutdown, ShutdownReport, SubmitPlan,
+    CancelOutcome, CancelPlan, ControlError, ExecutePlan, ExecutionOrchestrator, ListPlans, PlanError,
+    PlanStatus, RunHandle, RunInfo, Shutdown, ShutdownReport, SubmitPlan,
 };
 use crate::run::RunId;
 
@@ -142,7 +142,8 @@ impl Engine {
     /// # Errors
     /// Memory failed.
     pub async fn results(&self, run_id: &RunId) -> Result<Option<Vec<Value>>, MemoryError> {
-        let outputs = self.memory.send(GetOutputs(run_id.clone())).await.unwrap_or(Err(MemoryError::Stopped))?;
+        let outputs =
+            self.memory.send(GetOutputs(run_id.clone())).await.unwrap_or(Err(MemoryError::Stopped))?;
         Ok(outputs.map(|outputs| outputs.iter().map(crate::plan::Output::to_value).collect()))
     }
 

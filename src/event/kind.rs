@@ -48,7 +48,7 @@ pub enum EventKind {
         task_id: Arc<str>,
         /// Why.
         #[serde(flatten)]
-        failure: StepFailure,
+        failure: Arc<StepFailure>,
     },
     /// The plan was cancelled.
     #[serde(rename = "plan.cancelled")]
@@ -80,7 +80,7 @@ pub enum EventKind {
         attempt: u32,
         /// Why.
         #[serde(flatten)]
-        failure: StepFailure,
+        failure: Arc<StepFailure>,
     },
     /// A step was in flight, or about to be, when its plan was cancelled; it has no result.
     #[serde(rename = "task.cancelled")]

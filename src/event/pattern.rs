@@ -77,7 +77,9 @@ pub enum InvalidPattern {
         bytes: usize,
     },
     /// A `[` has no `]`.
-    #[error("the pattern {pattern:?} has a \"[\" at byte {at} that no \"]\" closes; write \"[[]\" for the character")]
+    #[error(
+        "the pattern {pattern:?} has a \"[\" at byte {at} that no \"]\" closes; write \"[[]\" for the character"
+    )]
     UnclosedClass {
         /// The pattern.
         pattern: String,
@@ -165,7 +167,9 @@ fn shape_of(tokens: Vec<Token>) -> Shape {
     };
     match tokens.split_last() {
         Some((Token::Run, [])) => Shape::Any,
-        Some((Token::Run, before)) => literal(before).map_or_else(|| Shape::Glob(tokens.clone()), Shape::Prefix),
+        Some((Token::Run, before)) => {
+            literal(before).map_or_else(|| Shape::Glob(tokens.clone()), Shape::Prefix)
+        }
         _ => literal(&tokens).map_or_else(|| Shape::Glob(tokens.clone()), Shape::Exact),
     }
 }

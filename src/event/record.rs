@@ -160,11 +160,14 @@ impl Event {
 /// A new UUIDv7 for `at`, and `at` cut to microseconds.
 pub(crate) fn stamp(at: SystemTime) -> (Uuid, SystemTime) {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
-    let mut random = [0; 10];
-    fastrand::fill(&mut random);
-    let id = uuid::Builder::from_unix_timestamp_millis(micros / 1_000, &random).into_uuid();
-    (id, UNIX_EPOCH + Duration::from_micros(micros))
+    let micros = Duration::new(since.as_secs(), since.subsec_micros() * 1_000);
+    // Not `as_millis`, which divides 128-bit numbers.
+    let millis = since.as_secs() * 1_000 + u64::from(since.subsec_millis());
+    let random = fastrand::u128(..).to_ne_bytes();
+    let mut tail = [0; 10];
+    tail.copy_from_slice(&random[..10]);
+    let id = uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid();
+    (id, UNIX_EPOCH + micros)
 }
 
 /// An event type that an application cannot emit.
@@ -172,7 +175,9 @@ pub(crate) fn stamp(at: SystemTime) -> (Uuid, SystemTime) {
 #[non_exhaustive]
 pub enum InvalidEventType {
     /// The type belongs to this crate.
-    #[error("the event type {event_type:?} is reserved for lunacore's own events; use a first part of your own")]
+    #[error(
+        "the event type {event_type:?} is reserved for lunacore's own events; use a first part of your own"
+    )]
     Reserved {
         /// The type that was given.
         event_type: String,

@@ -1,8 +1,6 @@
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use actix::{Actor, AsyncContext, Context, Handler, Recipient};
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::access::{Access, AccessCheck, Operation};
@@ -13,7 +11,7 @@ use super::messages::{
 use super::store::Store;
 use super::volatile::VolatileStore;
 use crate::artifact::{Artifact, Project, TASK_RESULT, task_key};
-use crate::bus::Publish;
+use crate::bus::{Backlog, Publish};
 use crate::event::{Event, stamp};
 use crate::id::{IdFault, check_id, check_text};
 use crate::isolate::catch;
@@ -53,7 +51,7 @@ pub struct ProjectMemory {
 /// A bus that was attached.
 struct Bus {
     recipient: Recipient<Publish>,
-    backlog: Arc<Semaphore>,
+    backlog: Backlog,
     /// Events were left out and the bus does not know yet.
     gap: bool,
 }
@@ -117,13 +115,17 @@ impl ProjectMemory {
     }
 
     /// Hands committed events to every bus. A bus that is too far behind is told of a gap instead of being waited for.
-    fn publish(&mut self, events: &[Event], ctx: &mut Context<Self>) {
+    fn publish(&mut self, events: Vec<Event>, ctx: &mut Context<Self>) {
         let Some(seq) = events.last().and_then(Event::seq) else { return };
         self.last_seq = seq;
         let mut new_gap = false;
-        for bus in &mut self.buses {
+        let last = self.buses.len().saturating_sub(1);
+        let mut events = Some(events);
+        for (index, bus) in self.buses.iter_mut().enumerate() {
             let had_gap = bus.gap;
-            bus.gap = !bus.tell(self.source, seq, events.to_vec());
+            // Almost always there is one bus, which gets the list itself.
+            let list = if index == last { events.take() } else { events.clone() };
+            bus.gap = !bus.tell(self.source, seq, list.unwrap_or_default());
             new_gap |= bus.gap && !had_gap;
         }
         if new_gap {
@@ -154,9 +156,9 @@ fn invalid_name(what: &'static str, name: &str, fault: IdFault) -> MemoryError {
 impl Bus {
     /// Answers whether the bus was told. One that has stopped counts as told: there is nobody to miss anything.
     fn tell(&self, source: Uuid, upto: u64, events: Vec<Event>) -> bool {
-        let Ok(permit) = Arc::clone(&self.backlog).try_acquire_owned() else { return false };
-        // `do_send` ignores the mailbox's capacity; the permits are the bound.
-        self.recipient.do_send(Publish::stored(source, upto, events, permit));
+        let Some(place) = self.backlog.enter() else { return false };
+        // `do_send` ignores the mailbox's capacity; the backlog is the bound.
+        self.recipient.do_send(Publish::stored(source, upto, events, place));
         true
     }
 }
@@ -183,7 +185,7 @@ impl Handler<Attach> for ProjectMemory {
     fn handle(&mut self, Attach(recipient): Attach, _: &mut Self::Context) {
         self.buses.retain(|bus| bus.recipient.connected());
         if self.buses.iter().all(|bus| bus.recipient != recipient) {
-            let backlog = Arc::new(Semaphore::new(PUBLISH_BACKLOG));
+            let backlog = Backlog::new(PUBLISH_BACKLOG);
             let bus = Bus { recipient, backlog, gap: false };
             // Tells the bus where it comes in, so that it can tell a gap from a late start.
             bus.tell(self.source, self.last_seq, Vec::new());
@@ -198,9 +200,9 @@ impl Handler<Commit> for ProjectMemory {
     fn handle(&mut self, commit: Commit, ctx: &mut Self::Context) -> Self::Result {
         self.check_commit(&commit)?;
         let (_, now) = stamp(SystemTime::now());
-        let committed = guard(|| self.store.commit(commit, now))?;
-        self.publish(&committed.events, ctx);
-        Ok(committed)
+        let events = guard(|| self.store.commit(commit, now))?;
+        self.publish(events, ctx);
+        Ok(Committed::new(now))
     }
 }
 

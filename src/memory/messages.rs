@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::error::MemoryError;
 use crate::artifact::{Artifact, ArtifactData, Project};
 use crate::bus::Publish;
-use crate::event::{Event, EventKind};
+use crate::event::EventKind;
 use crate::plan::Output;
 use crate::run::{RunId, RunRecord, RunState, StepFailure};
 
@@ -72,7 +72,7 @@ pub struct RunUpdate {
     /// The attempt of the step at `cursor` that is about to run or ran last; 0 when it has not been started.
     pub attempt: u32,
     /// Why it failed, if it did.
-    pub failure: Option<StepFailure>,
+    pub failure: Option<Arc<StepFailure>>,
 }
 
 impl RunUpdate {
@@ -88,7 +88,7 @@ impl RunUpdate {
 #[non_exhaustive]
 pub struct NewArtifact {
     /// The key.
-    pub key: Arc<str>,
+    pub key: String,
     /// What it is.
     pub artifact_type: Arc<str>,
     /// The step that made it, whose index and id become the meta `{"step": …, "step_id": …}`.
@@ -100,26 +100,24 @@ pub struct NewArtifact {
 impl NewArtifact {
     /// An artifact made by the step with this index and id.
     #[must_use]
-    pub fn new(key: Arc<str>, artifact_type: Arc<str>, step: (usize, Arc<str>), data: ArtifactData) -> Self {
+    pub fn new(key: String, artifact_type: Arc<str>, step: (usize, Arc<str>), data: ArtifactData) -> Self {
         Self { key, artifact_type, step, data }
     }
 }
 
 /// A commit is stored.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Committed {
     /// When, to the microsecond: the time of its events.
     pub at: SystemTime,
-    /// Its events as they are stored, with their sequence numbers.
-    pub events: Vec<Event>,
 }
 
 impl Committed {
-    /// What a store answers.
+    /// A commit that was stored then.
     #[must_use]
-    pub fn new(at: SystemTime, events: Vec<Event>) -> Self {
-        Self { at, events }
+    pub fn new(at: SystemTime) -> Self {
+        Self { at }
     }
 }
 
@@ -158,7 +156,7 @@ in_project! { Put Get ListVersions ListKeys Delete }
 #[rtype(result = "Result<Artifact, MemoryError>")]
 pub struct Put {
     pub(crate) project: Project,
-    pub(crate) key: Arc<str>,
+    pub(crate) key: String,
     pub(crate) artifact_type: Arc<str>,
     pub(crate) meta: Map<String, Value>,
     pub(crate) data: ArtifactData,
@@ -166,7 +164,7 @@ pub struct Put {
 
 impl Put {
     /// Text or bytes for a key.
-    pub fn new(key: impl Into<Arc<str>>, data: impl Into<ArtifactData>) -> Self {
+    pub fn new(key: impl Into<String>, data: impl Into<ArtifactData>) -> Self {
         Self {
             project: Project::default(),
             key: key.into(),
@@ -198,7 +196,7 @@ impl Put {
 
     /// The key to store under.
     #[must_use]
-    pub fn key(&self) -> &Arc<str> {
+    pub fn key(&self) -> &str {
         &self.key
     }
 
@@ -265,7 +263,12 @@ pub struct ListKeys {
 
 impl Default for ListKeys {
     fn default() -> Self {
-        Self { project: Project::default(), prefix: String::new(), after: None, limit: crate::limits::MAX_PAGE }
+        Self {
+            project: Project::default(),
+            prefix: String::new(),
+            after: None,
+            limit: crate::limits::MAX_PAGE,
+        }
     }
 }
 

@@ -14,8 +14,8 @@ pub use access::{Access, Operation};
 pub use actor::ProjectMemory;
 pub use error::{MemoryError, StoreError};
 pub use messages::{
-    Attach, Commit, Committed, Delete, Get, GetOutputs, GetRun, ListKeys, ListRuns, ListVersions, NewArtifact,
-    NewRun, Put, RunUpdate,
+    Attach, Commit, Committed, Delete, Get, GetOutputs, GetRun, ListKeys, ListRuns, ListVersions,
+    NewArtifact, NewRun, Put, RunUpdate,
 };
 pub use store::Store;
 pub use volatile::VolatileStore;

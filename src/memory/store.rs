@@ -1,8 +1,9 @@
 use std::time::SystemTime;
 
 use super::error::{MemoryError, StoreError};
-use super::messages::{Commit, Committed, Put};
+use super::messages::{Commit, Put};
 use crate::artifact::{Artifact, Project};
+use crate::event::Event;
 use crate::plan::Output;
 use crate::run::{RunId, RunRecord};
 
@@ -19,12 +20,12 @@ use crate::run::{RunId, RunRecord};
 /// - **Versioned**: an artifact's version is one more than the largest its key ever had; a key whose last version is
 ///   deleted starts anew at 1.
 pub trait Store: Send + 'static {
-    /// Stores all of `commit`, at the time `at`.
+    /// Stores all of `commit`, at the time `at`, and answers with its events as they are stored: numbered, in order.
     ///
     /// # Errors
     /// [`MemoryError::RunExists`] when it accepts a run whose id is known: nothing is written.
     /// [`MemoryError::Store`]: it is unknown whether it is stored.
-    fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Committed, MemoryError>;
+    fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError>;
 
     /// Stores one artifact outside a run, its meta merged over that of the version before.
     ///

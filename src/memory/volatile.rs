@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::error::{MemoryError, StoreError};
-use super::messages::{Commit, Committed, NewArtifact, NewRun, Put, RunUpdate};
+use super::messages::{Commit, NewArtifact, NewRun, Put, RunUpdate};
 use super::store::Store;
 use crate::artifact::{Artifact, ArtifactData, Project};
 use crate::event::{Event, stamp};
@@ -22,7 +22,7 @@ use crate::run::{RunId, RunRecord, RunState};
 #[derive(Debug, Default)]
 pub struct VolatileStore {
     /// Trees, not hash maps: they list in order, and never stop to rehash.
-    projects: HashMap<Project, BTreeMap<Arc<str>, Versions>>,
+    projects: BTreeMap<Project, BTreeMap<String, Versions>>,
     runs: BTreeMap<u64, Run>,
     run_order: HashMap<RunId, u64>,
     finished: VecDeque<u64>,
@@ -74,11 +74,11 @@ impl Meta {
 }
 
 impl Kept {
-    fn to_artifact(&self, project: &Project, key: &Arc<str>) -> Artifact {
+    fn to_artifact(&self, project: &Project, key: &str) -> Artifact {
         Artifact {
             id: self.id,
             project: project.clone(),
-            key: Arc::clone(key),
+            key: key.to_owned(),
             version: self.version,
             artifact_type: Arc::clone(&self.artifact_type),
             created_at: self.created_at,
@@ -97,10 +97,14 @@ impl Versions {
 }
 
 impl VolatileStore {
-    fn insert(&mut self, project: &Project, key: Arc<str>, mut kept: Kept) -> &Kept {
+    fn insert(&mut self, project: &Project, key: String, mut kept: Kept) -> &Kept {
         let versions = self.projects.entry(project.clone()).or_default().entry(key).or_default();
         versions.last += 1;
         kept.version = versions.last;
+        // Most keys have one version: no room is kept for more until there are.
+        if versions.kept.is_empty() {
+            versions.kept.reserve_exact(1);
+        }
         versions.kept.push(kept);
         // Just pushed, so the index is there.
         &versions.kept[versions.kept.len() - 1]
@@ -128,7 +132,13 @@ impl VolatileStore {
         Ok(())
     }
 
-    fn advance(&mut self, run_id: &RunId, update: RunUpdate, output: Option<(usize, Output)>, at: SystemTime) {
+    fn advance(
+        &mut self,
+        run_id: &RunId,
+        update: RunUpdate,
+        output: Option<(usize, Output)>,
+        at: SystemTime,
+    ) {
         let Some(order) = self.run_order.get(run_id) else { return };
         let Some(Run { record, outputs }) = self.runs.get_mut(order) else { return };
         let RunUpdate { state, cursor, attempt, failure } = update;
@@ -158,7 +168,7 @@ impl VolatileStore {
 }
 
 impl Store for VolatileStore {
-    fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Committed, MemoryError> {
+    fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
         let Commit { run_id, project, accept, update, output, artifacts, events } = commit;
         // The only step that can fail comes first, so that nothing is half done.
         if let Some(new) = accept {
@@ -179,11 +189,11 @@ impl Store for VolatileStore {
             self.last_seq += 1;
             stored.push(Event::stored(self.last_seq, at, run_id.clone(), kind));
         }
-        Ok(Committed::new(at, stored))
+        Ok(stored)
     }
 
     fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, StoreError> {
-        let (project, key) = (put.project().clone(), Arc::clone(put.key()));
+        let (project, key) = (put.project().clone(), put.key().to_owned());
         let (artifact_type, meta, data) = put.into_parts();
         let before = self.projects.get(&project).and_then(|keys| keys.get(&key)).and_then(|v| v.kept.last());
         let mut merged = before.map(|kept| kept.meta.to_map()).unwrap_or_default();
@@ -191,7 +201,7 @@ impl Store for VolatileStore {
         let (id, created_at) = stamp(at);
         let meta = Meta::Free(merged);
         let kept = Kept { id, version: 0, artifact_type, created_at, meta, run_id: None, data };
-        Ok(self.insert(&project, Arc::clone(&key), kept).to_artifact(&project, &key))
+        Ok(self.insert(&project, key.clone(), kept).to_artifact(&project, &key))
     }
 
     fn delete(&mut self, project: &Project, key: &str, version: Option<u64>) -> Result<bool, StoreError> {
@@ -244,7 +254,7 @@ impl Store for VolatileStore {
             _ => Bound::Included(prefix),
         };
         let page = keys.range::<str, _>((from, Bound::Unbounded));
-        Ok(page.map(|(key, _)| key.to_string()).take_while(|key| key.starts_with(prefix)).take(limit).collect())
+        Ok(page.map(|(key, _)| key.clone()).take_while(|key| key.starts_with(prefix)).take(limit).collect())
     }
 
     fn run(&self, run_id: &RunId) -> Result<Option<RunRecord>, StoreError> {

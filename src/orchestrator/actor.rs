@@ -18,9 +18,9 @@ use super::runner::{Outcome, Runner, Watch};
 use super::shutdown::Closing;
 use crate::allocator::Resolve;
 use crate::artifact::Project;
-use crate::bus::Publish;
+use crate::bus::{Backlog, Publish};
 use crate::isolate::message_of;
-use crate::limits::{MAILBOX, MAX_CONCURRENT_PLANS, QUEUE_CAPACITY, RESOLVE_TIMEOUT};
+use crate::limits::{MAILBOX, MAX_CONCURRENT_PLANS, PROGRESS_BACKLOG, QUEUE_CAPACITY, RESOLVE_TIMEOUT};
 use crate::memory::{Attach, Commit, GetRun, ListRuns, NewRun, RunUpdate};
 use crate::plan::{Callable, CheckedPlan, RunScope};
 use crate::run::RunId;
@@ -96,10 +96,8 @@ impl ExecutionOrchestrator {
         B: Actor + Handler<Publish>,
         B::Context: ToEnvelope<B, Publish>,
         M: Actor + Handler<Attach> + Handler<Commit> + Handler<GetRun> + Handler<ListRuns>,
-        M::Context: ToEnvelope<M, Attach>
-            + ToEnvelope<M, Commit>
-            + ToEnvelope<M, GetRun>
-            + ToEnvelope<M, ListRuns>,
+        M::Context:
+            ToEnvelope<M, Attach> + ToEnvelope<M, Commit> + ToEnvelope<M, GetRun> + ToEnvelope<M, ListRuns>,
     {
         let links = Links {
             publish: bus.recipient(),
@@ -108,7 +106,7 @@ impl ExecutionOrchestrator {
             list_runs: memory.clone().recipient(),
             attach: memory.recipient(),
             resolve: allocator.into(),
-            progress: Links::new_progress_bound(),
+            progress: Backlog::new(PROGRESS_BACKLOG),
         };
         Self {
             links: Rc::new(links),
@@ -198,8 +196,7 @@ impl ExecutionOrchestrator {
         let Some(waiting) = self.waiting.get(&ticket) else { return };
         let decision = machine::accept(&waiting.plan, false);
         let mut commit = waiting.commit(decision);
-        commit.accept =
-            Some(Box::new(NewRun::new(waiting.plan.name().cloned(), waiting.plan.step_ids())));
+        commit.accept = Some(Box::new(NewRun::new(waiting.plan.name().cloned(), waiting.plan.step_ids())));
         // Sent here, so that acceptances are stored in the order of the line.
         let request = self.links.commit.send(commit);
         let myself = ctx.address().downgrade();

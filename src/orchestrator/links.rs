@@ -1,12 +1,10 @@
 use std::sync::Arc;
 
 use actix::Recipient;
-use tokio::sync::Semaphore;
 
 use crate::allocator::Resolve;
-use crate::bus::Publish;
+use crate::bus::{Backlog, Publish};
 use crate::event::{Event, EventKind};
-use crate::limits::PROGRESS_BACKLOG;
 use crate::memory::{Attach, Commit, Committed, GetRun, ListRuns, MemoryError};
 use crate::run::RunId;
 
@@ -20,32 +18,26 @@ pub(crate) struct Links {
     pub(crate) attach: Recipient<Attach>,
     pub(crate) resolve: Recipient<Resolve>,
     /// Bounds the progress reports that wait for the bus.
-    pub(crate) progress: Arc<Semaphore>,
+    pub(crate) progress: Backlog,
 }
 
 impl Links {
-    pub(crate) fn new_progress_bound() -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(PROGRESS_BACKLOG))
-    }
-
     /// A function that sends a run's progress to the bus, and drops it when the bus is far behind.
     pub(crate) fn progress_reporter(
         &self,
         run_id: RunId,
     ) -> impl Fn(Arc<str>, u32, serde_json::Value) + Send + Sync + 'static {
-        let (publish, bound) = (self.publish.clone(), Arc::clone(&self.progress));
+        let (publish, bound) = (self.publish.clone(), self.progress.clone());
         move |task_id, attempt, value| {
-            if let Ok(permit) = Arc::clone(&bound).try_acquire_owned() {
+            if let Some(place) = bound.enter() {
                 let kind = EventKind::TaskProgress { task_id, attempt, value: Arc::new(value) };
-                publish.do_send(Publish::ephemeral(Event::ephemeral(Some(run_id.clone()), kind), permit));
+                publish.do_send(Publish::ephemeral(Event::ephemeral(Some(run_id.clone()), kind), place));
             }
         }
     }
 }
 
 /// A commit that was sent; dropping it may take it back.
-pub(crate) async fn stored(
-    request: actix::dev::RecipientRequest<Commit>,
-) -> Result<Committed, MemoryError> {
+pub(crate) async fn stored(request: actix::dev::RecipientRequest<Commit>) -> Result<Committed, MemoryError> {
     request.await.unwrap_or(Err(MemoryError::Stopped))
 }

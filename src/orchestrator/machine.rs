@@ -24,7 +24,7 @@ pub(crate) enum Input {
     /// The attempt returned this. `cancelled`: meanwhile the run was.
     Completed { output: Output, cancelled: bool },
     /// The attempt failed.
-    Failed(StepFailure),
+    Failed(Arc<StepFailure>),
     /// The run was cancelled while it waited, before the attempt was called, or by dropping its future.
     Cancel,
     /// The run was cancelled while blocking code runs, which cannot be dropped.
@@ -35,7 +35,7 @@ pub(crate) enum Input {
 #[derive(Debug)]
 pub(crate) struct Decision {
     pub(crate) to: Position,
-    pub(crate) failure: Option<StepFailure>,
+    pub(crate) failure: Option<Arc<StepFailure>>,
     pub(crate) events: Vec<EventKind>,
     pub(crate) next: Next,
 }
@@ -57,7 +57,7 @@ pub(crate) enum Next {
 pub(crate) fn accept(plan: &CheckedPlan, has_slot: bool) -> Decision {
     let accepted = EventKind::PlanAccepted { name: plan.name().cloned(), steps: plan.len() };
     if has_slot {
-        start(plan, vec![accepted])
+        start(plan, said(accepted))
     } else {
         let to = Position { state: RunState::Queued, cursor: 0, attempt: 0 };
         Decision { to, failure: None, events: vec![accepted], next: Next::Queue }
@@ -70,23 +70,23 @@ pub(crate) fn decide(plan: &CheckedPlan, at: Position, input: Input) -> Option<D
         (RunState::Queued, Input::Start) => start(plan, Vec::new()),
         (RunState::Queued, Input::Cancel) => finish(at, RunState::Cancelled, None, Vec::new()),
         (RunState::Running, Input::Completed { output, cancelled: false }) => {
-            proceed(plan, at.cursor + 1, vec![completed(plan, at, output)])
+            proceed(plan, at.cursor + 1, said(completed(plan, at, output)))
         }
         (RunState::Running, Input::Completed { output, cancelled: true })
         | (RunState::Stopping, Input::Completed { output, .. }) => {
-            let events = vec![completed(plan, at, output)];
+            let events = said(completed(plan, at, output));
             let at = Position { cursor: at.cursor + 1, attempt: 0, ..at };
             finish(at, RunState::Cancelled, None, events)
         }
         (RunState::Running, Input::Failed(failure)) => {
             let (task_id, attempt) = (step_id(plan, at), at.attempt);
             let failed = EventKind::TaskFailed { task_id, attempt, failure: failure.clone() };
-            finish(at, RunState::Failed, Some((step_id(plan, at), failure)), vec![failed])
+            finish(at, RunState::Failed, Some((step_id(plan, at), failure)), said(failed))
         }
         // Code that was told to stop mostly ends with an error that says so.
         (RunState::Stopping, Input::Failed(_)) | (RunState::Running, Input::Cancel) => {
             let cancelled = EventKind::TaskCancelled { task_id: step_id(plan, at), attempt: at.attempt };
-            finish(at, RunState::Cancelled, None, vec![cancelled])
+            finish(at, RunState::Cancelled, None, said(cancelled))
         }
         (RunState::Running, Input::Stop) => {
             let to = Position { state: RunState::Stopping, ..at };
@@ -117,7 +117,7 @@ fn proceed(plan: &CheckedPlan, cursor: usize, mut events: Vec<EventKind>) -> Dec
 fn finish(
     at: Position,
     state: RunState,
-    failed: Option<(Arc<str>, StepFailure)>,
+    failed: Option<(Arc<str>, Arc<StepFailure>)>,
     mut events: Vec<EventKind>,
 ) -> Decision {
     let failure = failed.as_ref().map(|(_, failure)| failure.clone());
@@ -127,6 +127,13 @@ fn finish(
         None => EventKind::PlanCancelled {},
     });
     Decision { to: Position { state, ..at }, failure, events, next: Next::Finish }
+}
+
+/// A first event, with room for those that mostly follow.
+fn said(kind: EventKind) -> Vec<EventKind> {
+    let mut events = Vec::with_capacity(3);
+    events.push(kind);
+    events
 }
 
 fn completed(plan: &CheckedPlan, at: Position, result: Output) -> EventKind {
@@ -156,8 +163,8 @@ mod tests {
         "x".into_output().unwrap()
     }
 
-    fn failure() -> StepFailure {
-        StepFailure::record(FailureKind::Error, &std::io::Error::other("broken"))
+    fn failure() -> Arc<StepFailure> {
+        Arc::new(StepFailure::record(FailureKind::Error, &std::io::Error::other("broken")))
     }
 
     #[test]
@@ -166,7 +173,8 @@ mod tests {
         let first = accept(&plan, true);
         assert_eq!(types(&first), ["plan.accepted", "plan.started", "task.started"]);
         assert_eq!(first.next, Next::Call);
-        let second = decide(&plan, first.to, Input::Completed { output: output(), cancelled: false }).unwrap();
+        let second =
+            decide(&plan, first.to, Input::Completed { output: output(), cancelled: false }).unwrap();
         assert_eq!(types(&second), ["task.completed", "task.started"]);
         assert_eq!((second.to.cursor, second.next), (1, Next::Call));
         let last = decide(&plan, second.to, Input::Completed { output: output(), cancelled: false }).unwrap();

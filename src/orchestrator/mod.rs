@@ -21,6 +21,7 @@ mod status;
 pub use actor::ExecutionOrchestrator;
 pub use error::{ControlError, PlanError};
 pub use messages::{
-    CancelOutcome, CancelPlan, ExecutePlan, ListPlans, PlanStatus, RunHandle, Shutdown, ShutdownReport, SubmitPlan,
+    CancelOutcome, CancelPlan, ExecutePlan, ListPlans, PlanStatus, RunHandle, Shutdown, ShutdownReport,
+    SubmitPlan,
 };
 pub use status::{CurrentStep, RunInfo};

@@ -55,7 +55,10 @@ struct Yield {
 
 /// How an attempt ended.
 enum Attempt {
-    Returned { output: Output, produced: Yield },
+    Returned {
+        output: Output,
+        produced: Yield,
+    },
     Failed(StepError),
     /// Its future was dropped, or it was not called at all.
     Dropped,
@@ -122,13 +125,13 @@ impl Runner {
     }
 
     fn failed(&self, error: &StepError) -> Option<Decision> {
-        self.decide(Input::Failed(StepFailure::record(error.kind(), &**error)))
+        self.decide(Input::Failed(Arc::new(StepFailure::record(error.kind(), &**error))))
     }
 
     fn commit_to(
         &self,
         to: Position,
-        failure: Option<StepFailure>,
+        failure: Option<Arc<StepFailure>>,
         produced: Yield,
         events: Vec<crate::event::EventKind>,
     ) -> Commit {
@@ -242,10 +245,11 @@ fn produce(
         Output::Json(_) => ArtifactData::Text(Arc::from(text)),
     };
     let new = |key: String, artifact_type: Arc<str>, data: ArtifactData| {
-        NewArtifact::new(Arc::from(key), artifact_type, (index, Arc::clone(step_id)), data)
+        NewArtifact::new(key, artifact_type, (index, Arc::clone(step_id)), data)
     };
     let mut artifacts = Vec::with_capacity(1 + staged.len());
     artifacts.push(new(task_key(step_id), task_result(), data));
-    artifacts.extend(staged.into_iter().map(|StagedArtifact { key, data }| new(key, Arc::from("data"), data)));
+    artifacts
+        .extend(staged.into_iter().map(|StagedArtifact { key, data }| new(key, Arc::from("data"), data)));
     Ok(Yield { output: Some((index, output.clone())), artifacts })
 }

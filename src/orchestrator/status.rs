@@ -24,7 +24,7 @@ pub struct RunInfo {
     /// How many of them have completed.
     pub completed: usize,
     /// Why it failed, if it did.
-    pub failure: Option<StepFailure>,
+    pub failure: Option<Arc<StepFailure>>,
     /// When it came to its final state, if it has.
     pub finished_at: Option<SystemTime>,
 }

@@ -7,11 +7,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::check::{CheckedPlan, CheckedStep};
 use super::output::Output;
+use crate::artifact::ArtifactData;
 use crate::id::{IdFault, check_text};
 use crate::limits::{
     MAX_ARTIFACT_BYTES, MAX_KEY_BYTES, MAX_PAYLOAD_BYTES, MAX_STAGED_ARTIFACTS, MAX_STAGED_BYTES,
 };
-use crate::artifact::ArtifactData;
 use crate::run::RunId;
 
 /// What a callable knows of its step, its run and the steps before it. Cloning is cheap.
@@ -137,8 +137,10 @@ impl StepContext {
     /// [`ContextError::Input`] when it does not have the shape of a `T`.
     pub fn input<T: DeserializeOwned>(&self) -> Result<T, ContextError> {
         let input = self.checked().map_or(&Value::Null, |checked| checked.step.get_input());
-        T::deserialize(input)
-            .map_err(|error| ContextError::Input { step_id: self.step_id().to_owned(), source: Arc::new(error) })
+        T::deserialize(input).map_err(|error| ContextError::Input {
+            step_id: self.step_id().to_owned(),
+            source: Arc::new(error),
+        })
     }
 
     /// The output of an earlier step of this plan, with its type.
@@ -162,7 +164,8 @@ impl StepContext {
     }
 
     fn output_at<T: DeserializeOwned>(&self, index: usize) -> Result<T, ContextError> {
-        let step_id = || self.scope.plan.get(index).map_or_else(String::new, |checked| checked.id.to_string());
+        let step_id =
+            || self.scope.plan.get(index).map_or_else(String::new, |checked| checked.id.to_string());
         // Taken out of the lock: reading it runs code of the user's.
         let output = lock(&self.scope.outputs).get(index).cloned();
         match output {

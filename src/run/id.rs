@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
-use crate::limits::MAX_ID_BYTES;
 use crate::id::{IdFault, check_id};
+use crate::limits::MAX_ID_BYTES;
 
 /// The name of a run: a UUIDv7 (RFC 9562), or whatever the caller chose.
 ///

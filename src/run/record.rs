@@ -20,7 +20,7 @@ pub struct RunRecord {
     /// The attempt of the step at `cursor` that was started last, from 1; 0 before the first.
     pub attempt: u32,
     /// Why it failed, if it did: the failure of the step at `cursor`.
-    pub failure: Option<StepFailure>,
+    pub failure: Option<Arc<StepFailure>>,
     /// When it was accepted.
     pub accepted_at: SystemTime,
     /// When its first step was started.
