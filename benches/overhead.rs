@@ -1,7 +1,15 @@
 //! What a step costs, as ratios against floors that are measured in the same run.
 //!
-//! `cargo bench` prints a table; every figure is the median of several rounds, in which the two sides of a ratio take
-//! turns, so that a machine that changes its speed changes both.
+//! `cargo bench` prints a table. The two sides of a ratio take turns, round by round, so that a machine that changes its
+//! speed changes both.
+
+#![allow(
+    missing_docs,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a benchmark prints its table, and one that cannot run should stop"
+)]
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -13,7 +21,7 @@ use actix::prelude::*;
 use lunacore::{Engine, Event, EventKind, ExecutePlan, IntoOutput, Plan, PlanStatus, RunId, Step};
 use serde_json::Value;
 
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 15;
 const STEPS: usize = 10_000;
 
 fn main() {
@@ -21,14 +29,8 @@ fn main() {
         System::new().block_on(run_wide_plan());
         return;
     }
-    if std::env::args().any(|arg| arg == "--steps-only") {
-        for _ in 0..200 {
-            System::new().block_on(async { plans(1, STEPS, 1).await });
-        }
-        return;
-    }
-    println!("| measure | median | least | most | goal |");
-    println!("|---|---|---|---|---|");
+    println!("| measure | fastest rounds | median round | goal |");
+    println!("|---|---|---|---|");
     System::new().block_on(async {
         let ask = || async { ask_floor(STEPS).await };
         let plain = || async { plain_floor(STEPS).await };
@@ -50,23 +52,25 @@ fn main() {
     println!("peak memory of 100,000 steps with 100-byte results: {}", peak_memory());
 }
 
-/// Prints the ratio of two costs, measured in turns.
+/// Prints the ratio of two costs, measured in turns: of their fastest rounds, which a busy machine disturbs least, and
+/// the median of the ratios round by round.
 async fn row<A, B>(name: &str, goal: f64, a: impl Fn() -> A, b: impl Fn() -> B)
 where
     A: Future<Output = f64>,
     B: Future<Output = f64>,
 {
-    let mut ratios = Vec::new();
+    let (mut fastest_a, mut fastest_b, mut ratios) = (f64::MAX, f64::MAX, Vec::new());
     for round in 0..=ROUNDS {
-        let ratio = a().await / b().await;
+        let (a, b) = (a().await, b().await);
         // The first round warms up.
         if round > 0 {
-            ratios.push(ratio);
+            (fastest_a, fastest_b) = (fastest_a.min(a), fastest_b.min(b));
+            ratios.push(a / b);
         }
     }
     ratios.sort_by(f64::total_cmp);
-    let (least, median, most) = (ratios[0], ratios[ROUNDS / 2], ratios[ROUNDS - 1]);
-    println!("| {name} | {median:.2} | {least:.2} | {most:.2} | ≤ {goal} |");
+    let (fastest, median) = (fastest_a / fastest_b, ratios[ROUNDS / 2]);
+    println!("| {name} | {fastest:.2} | {median:.2} | ≤ {goal} |");
 }
 
 fn per(began: Instant, count: usize) -> f64 {

@@ -1,4 +1,8 @@
-//! The one rule for every id that a user chooses.
+//! The one rule for every id that a user chooses, and the making of those that nobody does.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use uuid::Uuid;
 
 use crate::limits::MAX_ID_BYTES;
 
@@ -44,4 +48,22 @@ pub(crate) fn check_text(text: &str, limit: usize) -> Result<(), IdFault> {
         Some((at, character)) => Err(IdFault::ControlCharacter { character, at }),
         None => Ok(()),
     }
+}
+
+/// A new UUIDv7 (RFC 9562) made at `at`. Its random bits come from a fast generator that is seeded by the operating system
+/// once per thread: unique, but not secret.
+pub(crate) fn uuid_at(at: SystemTime) -> Uuid {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Not `as_millis`, which computes with 128 bits.
+    let millis = since.as_secs() * 1_000 + u64::from(since.subsec_millis());
+    let random = fastrand::u128(..).to_ne_bytes();
+    let mut tail = [0; 10];
+    tail.copy_from_slice(&random[..10]);
+    uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid()
+}
+
+/// `at` cut to microseconds, the precision of everything that is stored.
+pub(crate) fn to_micros(at: SystemTime) -> SystemTime {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    UNIX_EPOCH + Duration::new(since.as_secs(), since.subsec_micros() * 1_000)
 }

@@ -112,3 +112,8 @@ pub use plan::{
     StepContext, StepError, StepPanic,
 };
 pub use run::{FailureKind, InvalidRunId, RunId, RunRecord, RunState, StepFailure};
+
+/// The README's code is tested like the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -40,6 +40,18 @@ impl AllocatorError {
     }
 }
 
+impl From<&str> for AllocatorError {
+    fn from(reason: &str) -> Self {
+        Self::other(reason)
+    }
+}
+
+impl From<String> for AllocatorError {
+    fn from(reason: String) -> Self {
+        Self::other(reason)
+    }
+}
+
 /// A plan that cannot be called, and the step at fault.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]

@@ -72,8 +72,11 @@ impl Actor for EventBus {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
     }
+}
 
-    fn stopped(&mut self, _: &mut Self::Context) {
+/// However the bus ends, also with its whole system: subscribers get what is queued, and streams end.
+impl Drop for EventBus {
+    fn drop(&mut self) {
         for entry in &self.subscriptions {
             entry.queue.close();
         }

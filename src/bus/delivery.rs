@@ -1,11 +1,12 @@
 //! Serves one closure or actor: takes events from its queue and hands them over, one at a time.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 
 use actix::{MailboxError, Recipient};
 
-use super::queue::{Batch, Queue};
+use super::queue::{Queue, Taken};
 use super::subscriber::{AsyncCall, Failure, Kind};
 use crate::event::{Event, Pattern};
 use crate::isolate::{Isolated, catch, drop_quietly};
@@ -20,8 +21,13 @@ pub(crate) async fn serve(pattern: Pattern, queue: Arc<Queue>, subscriber: Kind)
     queue.end();
 }
 
-async fn take(queue: &Queue, most: usize) -> Batch {
-    poll_fn(|cx| queue.poll_take(cx, most)).await
+/// The next events, at most `SUBSCRIBER_BATCH`; `None` when there will be no more.
+async fn take(queue: &Queue) -> Option<VecDeque<Event>> {
+    let mut events = VecDeque::new();
+    match poll_fn(|cx| queue.poll_take(cx, SUBSCRIBER_BATCH, &mut events)).await {
+        Taken::Events => Some(events),
+        Taken::End => None,
+    }
 }
 
 /// One hand-over to the blocking pool carries all that came while the last one was served: under load its cost is
@@ -31,7 +37,7 @@ async fn serve_sync(
     queue: &Arc<Queue>,
     mut call: Box<dyn FnMut(Event) -> Failure + Send>,
 ) {
-    while let Batch::Events(events) = take(queue, SUBSCRIBER_BATCH).await {
+    while let Some(events) = take(queue).await {
         let (owned_pattern, shared) = (pattern.clone(), Arc::clone(queue));
         let served = tokio::task::spawn_blocking(move || {
             for event in events {
@@ -53,7 +59,7 @@ async fn serve_sync(
 }
 
 async fn serve_async(pattern: &Pattern, queue: &Queue, mut call: AsyncCall) {
-    while let Batch::Events(events) = take(queue, SUBSCRIBER_BATCH).await {
+    while let Some(events) = take(queue).await {
         for event in events {
             if queue.is_ended() {
                 break;
@@ -70,7 +76,7 @@ async fn serve_async(pattern: &Pattern, queue: &Queue, mut call: AsyncCall) {
 
 /// Each event waits for the answer to the one before: two unanswered sends could change places in a full mailbox.
 async fn serve_actor(queue: &Queue, recipient: Recipient<Event>) {
-    while let Batch::Events(events) = take(queue, SUBSCRIBER_BATCH).await {
+    while let Some(events) = take(queue).await {
         for event in events {
             if queue.is_ended() {
                 return;

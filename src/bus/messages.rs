@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use actix::Message;
+use actix::{MailboxError, Message};
 use uuid::Uuid;
 
 use super::backlog::Place;
@@ -188,4 +188,18 @@ pub struct FlushTimeout {
     pub subscribers: usize,
     /// How long was waited.
     pub timeout: Duration,
+}
+
+/// So that `??` works on what an actor's address answers.
+impl From<MailboxError> for SubscribeError {
+    fn from(_: MailboxError) -> Self {
+        Self::Stopped
+    }
+}
+
+/// So that `??` works on what an actor's address answers.
+impl From<MailboxError> for EmitError {
+    fn from(_: MailboxError) -> Self {
+        Self::Stopped
+    }
 }

@@ -17,11 +17,11 @@ pub(crate) struct Queue {
 struct Inner {
     events: VecDeque<Event>,
     /// Dropped since the last `subscription.lagged`.
-    missed: u64,
+    untold: u64,
     /// Events put in, and events handled or dropped, since the beginning.
     pushed: u64,
     handled: u64,
-    total_missed: u64,
+    missed: u64,
     failures: u64,
     /// The subscriber wants no more.
     ended: bool,
@@ -31,10 +31,11 @@ struct Inner {
     flushers: Vec<Waker>,
 }
 
-/// What a reader gets.
-pub(crate) enum Batch {
+/// What a reader got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
     /// Events to handle; the reader says when it has handled them.
-    Events(Vec<Event>),
+    Events,
     /// There will be no more.
     End,
 }
@@ -54,15 +55,15 @@ impl Queue {
         if inner.ended {
             return false;
         }
+        inner.untold += lost_before;
         inner.missed += lost_before;
-        inner.total_missed += lost_before;
         let mut added = lost_before > 0;
         for event in events {
             added = true;
             if inner.events.len() >= self.capacity {
                 inner.events.pop_front();
+                inner.untold += 1;
                 inner.missed += 1;
-                inner.total_missed += 1;
                 inner.handled += 1;
             }
             inner.events.push_back(event.clone());
@@ -76,29 +77,38 @@ impl Queue {
         true
     }
 
-    /// Takes at most `most` events, after one that tells of those that were missed.
-    pub(crate) fn poll_take(&self, cx: &mut Context<'_>, most: usize) -> Poll<Batch> {
+    /// Moves at most `most` events into an empty list, after one that tells of those that were missed.
+    pub(crate) fn poll_take(
+        &self,
+        cx: &mut Context<'_>,
+        most: usize,
+        into: &mut VecDeque<Event>,
+    ) -> Poll<Taken> {
         let mut inner = self.lock();
         if inner.ended {
-            return Poll::Ready(Batch::End);
+            return Poll::Ready(Taken::End);
         }
-        if inner.missed == 0 && inner.events.is_empty() {
+        if inner.untold == 0 && inner.events.is_empty() {
             if inner.closed {
-                return Poll::Ready(Batch::End);
+                return Poll::Ready(Taken::End);
             }
             inner.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let mut batch = Vec::with_capacity(most.min(inner.events.len() + 1));
-        if inner.missed > 0 {
-            let missed = std::mem::take(&mut inner.missed);
-            batch.push(Event::ephemeral(None, EventKind::SubscriptionLagged { missed }));
+        let lagged = std::mem::take(&mut inner.untold);
+        if lagged == 0 && inner.events.len() <= most {
+            // The common case: the two lists change places, and nothing is copied.
+            std::mem::swap(&mut inner.events, into);
+            return Poll::Ready(Taken::Events);
+        }
+        if lagged > 0 {
+            into.push_back(Event::ephemeral(None, EventKind::SubscriptionLagged { missed: lagged }));
             // Counts as pushed, since the reader will count it as handled.
             inner.pushed += 1;
         }
-        let count = (most - batch.len()).min(inner.events.len());
-        batch.extend(inner.events.drain(..count));
-        Poll::Ready(Batch::Events(batch))
+        let count = (most - into.len()).min(inner.events.len());
+        into.extend(inner.events.drain(..count));
+        Poll::Ready(Taken::Events)
     }
 
     /// The reader has handled this many events of a batch, and failed at some.
@@ -135,7 +145,7 @@ impl Queue {
 
     pub(crate) fn is_active(&self) -> bool {
         let inner = self.lock();
-        !inner.ended && !(inner.closed && inner.events.is_empty())
+        !inner.ended && (!inner.closed || !inner.events.is_empty())
     }
 
     pub(crate) fn is_ended(&self) -> bool {
@@ -164,7 +174,7 @@ impl Queue {
     }
 
     pub(crate) fn missed(&self) -> u64 {
-        self.lock().total_missed
+        self.lock().missed
     }
 }
 
@@ -183,8 +193,9 @@ mod tests {
     use serde_json::json;
 
     fn take(queue: &Queue, most: usize) -> Vec<String> {
-        match queue.poll_take(&mut Context::from_waker(Waker::noop()), most) {
-            Poll::Ready(Batch::Events(events)) => {
+        let mut events = VecDeque::new();
+        match queue.poll_take(&mut Context::from_waker(Waker::noop()), most, &mut events) {
+            Poll::Ready(Taken::Events) => {
                 queue.handled(events.len() as u64, 0);
                 events
                     .iter()

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 
-use super::queue::{Batch, Queue};
+use super::queue::{Queue, Taken};
 use crate::event::{Event, Pattern};
 use crate::limits::SUBSCRIBER_BATCH;
 
@@ -93,12 +93,9 @@ impl EventStream {
                 return Poll::Ready(Some(event));
             }
             let queue = &self.subscription.queue;
-            match std::task::ready!(queue.poll_take(cx, SUBSCRIBER_BATCH)) {
-                Batch::End => return Poll::Ready(None),
-                Batch::Events(events) => {
-                    queue.handled(events.len() as u64, 0);
-                    self.taken = events.into();
-                }
+            match std::task::ready!(queue.poll_take(cx, SUBSCRIBER_BATCH, &mut self.taken)) {
+                Taken::End => return Poll::Ready(None),
+                Taken::Events => queue.handled(self.taken.len() as u64, 0),
             }
         }
     }

@@ -102,7 +102,7 @@ impl Engine {
     /// # Errors
     /// Why it was not accepted or did not complete: [`PlanError`].
     pub async fn execute(&self, plan: impl Into<ExecutePlan>) -> Result<Vec<Value>, PlanError> {
-        self.orchestrator.send(plan.into()).await.unwrap_or(Err(PlanError::Stopped))
+        self.orchestrator.send(plan.into()).await?
     }
 
     /// Has a plan accepted and gives a handle to its run; see [`SubmitPlan`].
@@ -110,7 +110,7 @@ impl Engine {
     /// # Errors
     /// Why it was not accepted: [`PlanError`].
     pub async fn submit(&self, plan: impl Into<ExecutePlan>) -> Result<RunHandle, PlanError> {
-        self.orchestrator.send(SubmitPlan(plan.into())).await.unwrap_or(Err(PlanError::Stopped))
+        self.orchestrator.send(SubmitPlan(plan.into())).await?
     }
 
     /// How a run is doing; answered at once.
@@ -118,7 +118,7 @@ impl Engine {
     /// # Errors
     /// [`ControlError::UnknownRun`], or memory failed.
     pub async fn status(&self, run_id: &RunId) -> Result<RunInfo, ControlError> {
-        self.orchestrator.send(PlanStatus(run_id.clone())).await.unwrap_or(Err(ControlError::Stopped))
+        self.orchestrator.send(PlanStatus(run_id.clone())).await?
     }
 
     /// The runs that are known, in the order of their acceptance, a page at a time; see [`ListPlans`].
@@ -126,7 +126,7 @@ impl Engine {
     /// # Errors
     /// Memory failed.
     pub async fn list(&self, page: ListPlans) -> Result<Vec<RunInfo>, ControlError> {
-        self.orchestrator.send(page).await.unwrap_or(Err(ControlError::Stopped))
+        self.orchestrator.send(page).await?
     }
 
     /// Cancels a run; see [`CancelPlan`].
@@ -134,7 +134,7 @@ impl Engine {
     /// # Errors
     /// [`ControlError::UnknownRun`], or memory failed.
     pub async fn cancel(&self, run_id: &RunId) -> Result<CancelOutcome, ControlError> {
-        self.orchestrator.send(CancelPlan(run_id.clone())).await.unwrap_or(Err(ControlError::Stopped))
+        self.orchestrator.send(CancelPlan(run_id.clone())).await?
     }
 
     /// The results that a run has stored so far, in step order; `None` for a run that is not known.
@@ -142,8 +142,7 @@ impl Engine {
     /// # Errors
     /// Memory failed.
     pub async fn results(&self, run_id: &RunId) -> Result<Option<Vec<Value>>, MemoryError> {
-        let outputs =
-            self.memory.send(GetOutputs(run_id.clone())).await.unwrap_or(Err(MemoryError::Stopped))?;
+        let outputs = self.memory.send(GetOutputs(run_id.clone())).await??;
         Ok(outputs.map(|outputs| outputs.iter().map(crate::plan::Output::to_value).collect()))
     }
 
@@ -157,7 +156,7 @@ impl Engine {
         subscriber: impl IntoSubscriber<M>,
     ) -> Result<Subscription, SubscribeError> {
         let subscribe = Subscribe::new(pattern, subscriber);
-        self.bus.send(subscribe).await.unwrap_or(Err(SubscribeError::Stopped))
+        self.bus.send(subscribe).await?
     }
 
     /// Subscribes with a stream; see [`SubscribeStream`].
@@ -165,7 +164,7 @@ impl Engine {
     /// # Errors
     /// A malformed pattern, or too many subscriptions.
     pub async fn subscribe_stream(&self, pattern: impl Into<String>) -> Result<EventStream, SubscribeError> {
-        self.bus.send(SubscribeStream::new(pattern)).await.unwrap_or(Err(SubscribeError::Stopped))
+        self.bus.send(SubscribeStream::new(pattern)).await?
     }
 
     /// Delivers an event of the application's own; see [`Event::custom`].
@@ -173,7 +172,7 @@ impl Engine {
     /// # Errors
     /// A reserved or malformed type, or too large a payload.
     pub async fn emit(&self, event: Event) -> Result<(), EmitError> {
-        self.bus.send(Emit(event)).await.unwrap_or(Err(EmitError::Stopped))
+        self.bus.send(Emit(event)).await?
     }
 
     /// Waits until closures and actors have handled what was delivered before; see [`Flush`].
@@ -189,7 +188,7 @@ impl Engine {
     /// # Errors
     /// The access check said no, the key cannot be one, or memory failed.
     pub async fn artifact(&self, key: impl Into<String>) -> Result<Option<Artifact>, MemoryError> {
-        self.memory.send(Get::latest(key)).await.unwrap_or(Err(MemoryError::Stopped))
+        self.memory.send(Get::latest(key)).await?
     }
 
     /// Stops the orchestrator in an orderly way, then waits for subscribers to handle the last events; see

@@ -6,5 +6,4 @@ mod record;
 
 pub use kind::EventKind;
 pub use pattern::{InvalidPattern, Pattern};
-pub(crate) use record::stamp;
 pub use record::{Event, InvalidEventType};

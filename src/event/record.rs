@@ -1,13 +1,13 @@
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::EventKind;
-use crate::id::{IdFault, check_id};
+use crate::id::{IdFault, check_id, to_micros, uuid_at};
 use crate::run::RunId;
 
 /// Something that happened: an envelope around an [`EventKind`].
@@ -89,8 +89,7 @@ impl Event {
     }
 
     fn build(seq: Option<u64>, at: SystemTime, run_id: Option<RunId>, kind: EventKind) -> Self {
-        let (id, timestamp) = stamp(at);
-        Self(Arc::new(Content { id, seq, timestamp, run_id, kind }))
+        Self(Arc::new(Content { id: uuid_at(at), seq, timestamp: to_micros(at), run_id, kind }))
     }
 
     /// A UUIDv7 that names this event and no other.
@@ -135,6 +134,16 @@ impl Event {
         self.0.kind.task_id()
     }
 
+    /// Whether this is the last event of its run: `plan.completed`, `plan.failed` or `plan.cancelled`.
+    #[must_use]
+    pub fn ends_run(&self) -> bool {
+        let kind = self.kind();
+        matches!(
+            kind,
+            EventKind::PlanCompleted {} | EventKind::PlanFailed { .. } | EventKind::PlanCancelled {}
+        )
+    }
+
     /// A field by its name in JSON, whatever the type. It serialises the event: for display, not for a hot loop.
     #[must_use]
     pub fn get(&self, field: &str) -> Option<Value> {
@@ -155,19 +164,6 @@ impl Event {
             fault,
         })
     }
-}
-
-/// A new UUIDv7 for `at`, and `at` cut to microseconds.
-pub(crate) fn stamp(at: SystemTime) -> (Uuid, SystemTime) {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let micros = Duration::new(since.as_secs(), since.subsec_micros() * 1_000);
-    // Not `as_millis`, which divides 128-bit numbers.
-    let millis = since.as_secs() * 1_000 + u64::from(since.subsec_millis());
-    let random = fastrand::u128(..).to_ne_bytes();
-    let mut tail = [0; 10];
-    tail.copy_from_slice(&random[..10]);
-    let id = uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid();
-    (id, UNIX_EPOCH + micros)
 }
 
 /// An event type that an application cannot emit.

@@ -12,8 +12,8 @@ use super::store::Store;
 use super::volatile::VolatileStore;
 use crate::artifact::{Artifact, Project, TASK_RESULT, task_key};
 use crate::bus::{Backlog, Publish};
-use crate::event::{Event, stamp};
-use crate::id::{IdFault, check_id, check_text};
+use crate::event::Event;
+use crate::id::{IdFault, check_id, check_text, to_micros, uuid_at};
 use crate::isolate::catch;
 use crate::limits::{
     GAP_RETRY, MAILBOX, MAX_ARTIFACT_BYTES, MAX_KEY_BYTES, MAX_META_BYTES, MAX_PAGE, PUBLISH_BACKLOG,
@@ -26,11 +26,10 @@ use crate::run::RunRecord;
 /// ```
 /// use actix::prelude::*;
 /// use lunacore::{Get, ProjectMemory, Put};
-/// use serde_json::json;
 ///
 /// # actix::System::new().block_on(async {
 /// let memory = ProjectMemory::in_memory().start();
-/// memory.send(Put::new("report", "draft").meta("author", json!("ada"))).await??;
+/// memory.send(Put::new("report", "draft").meta("author", "ada")).await??;
 /// memory.send(Put::new("report", "final")).await??;
 ///
 /// let latest = memory.send(Get::latest("report")).await??.expect("stored above");
@@ -65,7 +64,13 @@ impl ProjectMemory {
 
     /// Memory over a store of your own.
     pub fn with_store(store: impl Store) -> Self {
-        Self { store: Box::new(store), may: None, source: Uuid::now_v7(), last_seq: 0, buses: Vec::new() }
+        Self {
+            store: Box::new(store),
+            may: None,
+            source: uuid_at(SystemTime::now()),
+            last_seq: 0,
+            buses: Vec::new(),
+        }
     }
 
     /// Asks this function before every access to an artifact. Where it says no, or panics, the answer is
@@ -199,7 +204,7 @@ impl Handler<Commit> for ProjectMemory {
 
     fn handle(&mut self, commit: Commit, ctx: &mut Self::Context) -> Self::Result {
         self.check_commit(&commit)?;
-        let (_, now) = stamp(SystemTime::now());
+        let now = to_micros(SystemTime::now());
         let events = guard(|| self.store.commit(commit, now))?;
         self.publish(events, ctx);
         Ok(Committed::new(now))
@@ -219,7 +224,7 @@ impl Handler<Put> for ProjectMemory {
         if bytes > MAX_META_BYTES {
             return Err(MemoryError::MetaTooLarge { key: key(), bytes });
         }
-        let (_, now) = stamp(SystemTime::now());
+        let now = to_micros(SystemTime::now());
         Ok(guard(|| self.store.put(put, now))?)
     }
 }

@@ -1,6 +1,8 @@
 use std::error::Error;
 use std::sync::Arc;
 
+use actix::MailboxError;
+
 use super::access::Operation;
 use crate::artifact::Project;
 use crate::id::IdFault;
@@ -99,5 +101,12 @@ impl std::fmt::Display for StoreError {
 impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&*self.source)
+    }
+}
+
+/// So that `??` works on what an actor's address answers.
+impl From<MailboxError> for MemoryError {
+    fn from(_: MailboxError) -> Self {
+        Self::Stopped
     }
 }

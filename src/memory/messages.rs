@@ -147,9 +147,8 @@ in_project! { Put Get ListVersions ListKeys Delete }
 ///
 /// ```
 /// use lunacore::Put;
-/// use serde_json::json;
 ///
-/// let put = Put::new("report", "# All well").artifact_type("markdown").meta("pages", json!(1));
+/// let put = Put::new("report", "# All well").artifact_type("markdown").meta("pages", 1);
 /// # let _ = put;
 /// ```
 #[derive(Debug, Clone, Message)]
@@ -183,8 +182,8 @@ impl Put {
 
     /// Sets an entry of the meta.
     #[must_use]
-    pub fn meta(mut self, name: impl Into<String>, value: Value) -> Self {
-        self.meta.insert(name.into(), value);
+    pub fn meta(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.meta.insert(name.into(), value.into());
         self
     }
 

@@ -10,7 +10,8 @@ use super::error::{MemoryError, StoreError};
 use super::messages::{Commit, NewArtifact, NewRun, Put, RunUpdate};
 use super::store::Store;
 use crate::artifact::{Artifact, ArtifactData, Project};
-use crate::event::{Event, stamp};
+use crate::event::Event;
+use crate::id::uuid_at;
 use crate::limits::VOLATILE_FINISHED_RUNS;
 use crate::plan::Output;
 use crate::run::{RunId, RunRecord, RunState};
@@ -176,12 +177,11 @@ impl Store for VolatileStore {
         }
         self.advance(&run_id, update, output, at);
         for NewArtifact { key, artifact_type, step: (index, step_id), data } in artifacts {
-            let (id, created_at) = stamp(at);
-            let (meta, run_id) = (Meta::Step(index, step_id), Some(run_id.clone()));
+            let (id, meta, run_id) = (uuid_at(at), Meta::Step(index, step_id), Some(run_id.clone()));
             self.insert(
                 &project,
                 key,
-                Kept { id, version: 0, artifact_type, created_at, meta, run_id, data },
+                Kept { id, version: 0, artifact_type, created_at: at, meta, run_id, data },
             );
         }
         let mut stored = Vec::with_capacity(events.len());
@@ -198,9 +198,8 @@ impl Store for VolatileStore {
         let before = self.projects.get(&project).and_then(|keys| keys.get(&key)).and_then(|v| v.kept.last());
         let mut merged = before.map(|kept| kept.meta.to_map()).unwrap_or_default();
         merged.extend(meta);
-        let (id, created_at) = stamp(at);
-        let meta = Meta::Free(merged);
-        let kept = Kept { id, version: 0, artifact_type, created_at, meta, run_id: None, data };
+        let (id, meta) = (uuid_at(at), Meta::Free(merged));
+        let kept = Kept { id, version: 0, artifact_type, created_at: at, meta, run_id: None, data };
         Ok(self.insert(&project, key.clone(), kept).to_artifact(&project, &key))
     }
 

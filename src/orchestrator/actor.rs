@@ -8,20 +8,21 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::control::{Cancelled, cancelled_by};
 use super::error::PlanError;
 use super::internal::{Happened, Unresolved, tell};
 use super::line::{Line, Move, Ticket};
 use super::links::{Links, stored};
-use super::machine;
+use super::machine::{self, Input, Position};
 use super::messages::{ExecutePlan, RunHandle, SubmitPlan};
-use super::runner::{Outcome, Runner, Watch};
+use super::runner::{Outcome, Runner, Sent, Watch, commit_of};
 use super::shutdown::Closing;
 use crate::allocator::Resolve;
 use crate::artifact::Project;
 use crate::bus::{Backlog, Publish};
 use crate::isolate::message_of;
 use crate::limits::{MAILBOX, MAX_CONCURRENT_PLANS, PROGRESS_BACKLOG, QUEUE_CAPACITY, RESOLVE_TIMEOUT};
-use crate::memory::{Attach, Commit, GetRun, ListRuns, NewRun, RunUpdate};
+use crate::memory::{Attach, Commit, GetRun, ListRuns, NewRun};
 use crate::plan::{Callable, CheckedPlan, RunScope};
 use crate::run::RunId;
 
@@ -67,7 +68,7 @@ pub(crate) struct Waiting {
     pub(crate) accepted: Option<oneshot::Sender<Result<(), PlanError>>>,
     pub(crate) outcome: oneshot::Sender<Outcome>,
     /// Who is to be told that the run is cancelled.
-    pub(crate) cancels: Vec<oneshot::Sender<super::control::Cancelled>>,
+    pub(crate) cancels: Vec<oneshot::Sender<Cancelled>>,
 }
 
 /// A run that holds a slot.
@@ -76,7 +77,6 @@ pub(crate) struct Active {
     pub(crate) plan: Arc<CheckedPlan>,
     pub(crate) cancellation: CancellationToken,
     pub(crate) outcome: oneshot::Sender<Outcome>,
-    pub(crate) cancels: Vec<oneshot::Sender<super::control::Cancelled>>,
 }
 
 /// What a submission answers: when it is accepted, and when it is over.
@@ -194,11 +194,8 @@ impl ExecutionOrchestrator {
     /// Stores the acceptance of a plan that has to wait.
     fn accept(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
         let Some(waiting) = self.waiting.get(&ticket) else { return };
-        let decision = machine::accept(&waiting.plan, false);
-        let mut commit = waiting.commit(decision);
-        commit.accept = Some(Box::new(NewRun::new(waiting.plan.name().cloned(), waiting.plan.step_ids())));
         // Sent here, so that acceptances are stored in the order of the line.
-        let request = self.links.commit.send(commit);
+        let request = self.links.commit.send(waiting.accepting(machine::accept(&waiting.plan, false)));
         let myself = ctx.address().downgrade();
         actix::spawn(async move {
             let stored = stored(request).await;
@@ -208,6 +205,19 @@ impl ExecutionOrchestrator {
 
     fn start_run(&mut self, ticket: Ticket, accepted: bool, ctx: &mut Context<Self>) {
         let Some(waiting) = self.take_waiting(ticket) else { return };
+        let first = if accepted {
+            // A plan that waits for a slot is queued, so this has an answer.
+            let Some(started) = machine::decide(&waiting.plan, Position::QUEUED, Input::Start) else {
+                return;
+            };
+            (started.to, started.next, waiting.commit(started))
+        } else {
+            let started = machine::accept(&waiting.plan, true);
+            (started.to, started.next, waiting.accepting(started))
+        };
+        let (to, next, commit) = first;
+        // Sent here, for the order of the line too.
+        let first = Sent::new(to, next, self.links.commit.send(commit));
         let run_id = waiting.run_id;
         let report = self.links.progress_reporter(run_id.clone());
         let scope = Arc::new(RunScope::new(run_id.clone(), Arc::clone(&waiting.plan), report));
@@ -217,7 +227,6 @@ impl ExecutionOrchestrator {
             plan: waiting.plan,
             cancellation: scope.cancellation.clone(),
             outcome: waiting.outcome,
-            cancels: waiting.cancels,
         };
         self.active.insert(run_id.clone(), active);
         let runner = Runner {
@@ -229,7 +238,7 @@ impl ExecutionOrchestrator {
             accepted: waiting.accepted,
         };
         let myself = ctx.address().downgrade();
-        let task = actix::spawn(runner.run(accepted));
+        let task = actix::spawn(runner.run(first));
         actix::spawn(async move {
             let outcome = match task.await {
                 Ok(outcome) => outcome,
@@ -278,10 +287,10 @@ impl ExecutionOrchestrator {
         &mut self,
         outcome: Outcome,
         reply: oneshot::Sender<Outcome>,
-        cancels: Vec<oneshot::Sender<super::control::Cancelled>>,
+        cancels: Vec<oneshot::Sender<Cancelled>>,
     ) {
         for cancel in cancels {
-            let _ = cancel.send(super::control::cancelled_by(&outcome));
+            let _ = cancel.send(cancelled_by(&outcome));
         }
         if let Some(closing) = &mut self.closing {
             closing.count(&outcome);
@@ -294,17 +303,20 @@ impl ExecutionOrchestrator {
     fn ended(&mut self, run_id: &RunId, outcome: Outcome) {
         let Some(active) = self.active.remove(run_id) else { return };
         self.line.finished();
-        self.settle(outcome, active.outcome, active.cancels);
+        self.settle(outcome, active.outcome, active.watch.cancels.take());
     }
 }
 
 impl Waiting {
     pub(crate) fn commit(&self, decision: machine::Decision) -> Commit {
-        let machine::Decision { to, failure, events, next: _ } = decision;
-        let mut update = RunUpdate::new(to.state, to.cursor, to.attempt);
-        update.failure = failure;
-        let mut commit = Commit::new(self.run_id.clone(), self.project.clone(), update);
-        commit.events = events;
+        commit_of(&self.run_id, &self.project, decision)
+    }
+
+    /// A commit that also stores the run itself.
+    fn accepting(&self, decision: machine::Decision) -> Commit {
+        let mut commit = self.commit(decision);
+        let (name, step_ids) = (self.plan.name().cloned(), self.plan.step_ids());
+        commit.accept = Some(Box::new(NewRun::new(name, step_ids)));
         commit
     }
 }

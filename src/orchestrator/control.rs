@@ -55,7 +55,7 @@ impl ExecutionOrchestrator {
                 let _ = tell_cancelled.send(Ok(CancelOutcome::Stopping));
                 return Some(cancelled);
             }
-            active.cancels.push(tell_cancelled);
+            active.watch.cancels.borrow_mut().push(tell_cancelled);
             return Some(cancelled);
         }
         let ticket = *self.tickets.get(run_id)?;
@@ -77,8 +77,9 @@ impl ExecutionOrchestrator {
             }
             Withdrawal::ToStore => {
                 let Some(waiting) = self.waiting.get(&ticket) else { return };
-                let at = Position { state: RunState::Queued, cursor: 0, attempt: 0 };
-                let Some(decision) = machine::decide(&waiting.plan, at, Input::Cancel) else { return };
+                let Some(decision) = machine::decide(&waiting.plan, Position::QUEUED, Input::Cancel) else {
+                    return;
+                };
                 let request = self.links.commit.send(waiting.commit(decision));
                 let myself = ctx.address().downgrade();
                 actix::spawn(async move {

@@ -1,3 +1,4 @@
+use actix::MailboxError;
 use serde_json::Value;
 
 use crate::allocator::ResolveError;
@@ -139,4 +140,18 @@ pub enum ControlError {
     /// The orchestrator has stopped.
     #[error("the orchestrator has stopped")]
     Stopped,
+}
+
+/// So that `??` works on what an actor's address answers.
+impl From<MailboxError> for PlanError {
+    fn from(_: MailboxError) -> Self {
+        Self::Stopped
+    }
+}
+
+/// So that `??` works on what an actor's address answers.
+impl From<MailboxError> for ControlError {
+    fn from(_: MailboxError) -> Self {
+        Self::Stopped
+    }
 }

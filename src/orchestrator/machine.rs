@@ -16,6 +16,11 @@ pub(crate) struct Position {
     pub(crate) attempt: u32,
 }
 
+impl Position {
+    /// An accepted plan that waits for a slot.
+    pub(crate) const QUEUED: Self = Self { state: RunState::Queued, cursor: 0, attempt: 0 };
+}
+
 /// What happened to a run.
 #[derive(Debug)]
 pub(crate) enum Input {
@@ -59,8 +64,7 @@ pub(crate) fn accept(plan: &CheckedPlan, has_slot: bool) -> Decision {
     if has_slot {
         start(plan, said(accepted))
     } else {
-        let to = Position { state: RunState::Queued, cursor: 0, attempt: 0 };
-        Decision { to, failure: None, events: vec![accepted], next: Next::Queue }
+        Decision { to: Position::QUEUED, failure: None, events: vec![accepted], next: Next::Queue }
     }
 }
 

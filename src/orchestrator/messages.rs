@@ -33,6 +33,8 @@ impl ExecutePlan {
     }
 
     /// Names the run, so that it can be asked about and cancelled. Without this it gets a UUIDv7.
+    ///
+    /// A name can be used once: a second plan with it gets [`PlanError::RunExists`].
     #[must_use]
     pub fn run_id(mut self, run_id: impl Into<String>) -> Self {
         self.run_id = Some(run_id.into());
@@ -168,7 +170,22 @@ pub struct Shutdown {
     pub timeout: Duration,
 }
 
-/// What became of the plans that an orchestrator had when it was told to stop.
+impl Shutdown {
+    /// Lets plans that wait or run finish, for at most this long.
+    #[must_use]
+    pub fn drain(timeout: Duration) -> Self {
+        Self { drain: true, timeout }
+    }
+
+    /// Cancels all plans at once.
+    #[must_use]
+    pub fn now() -> Self {
+        Self { drain: false, timeout: Duration::ZERO }
+    }
+}
+
+/// What became of the plans that were waiting or running when the orchestrator was told to stop. Plans that had ended
+/// before are not counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownReport {

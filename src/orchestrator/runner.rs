@@ -5,18 +5,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use actix::dev::RecipientRequest;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use super::control::Cancelled;
 use super::error::PlanError;
 use super::invoke::Call;
 use super::links::{Links, stored};
 use super::machine::{self, Decision, Input, Next, Position};
 use super::messages::CancelOutcome;
 use crate::artifact::{ArtifactData, Project, task_key, task_result};
-use crate::memory::{Commit, MemoryError, NewArtifact, NewRun, RunUpdate};
+use crate::memory::{Commit, MemoryError, NewArtifact, RunUpdate};
 use crate::plan::{Callable, CheckedPlan, Output, RunScope, StagedArtifact, StepError, check_size};
-use crate::run::{FailureKind, RunState, StepFailure};
+use crate::run::{FailureKind, RunId, RunState, StepFailure};
 
 pub(crate) type Outcome = Result<Vec<Value>, PlanError>;
 
@@ -25,14 +27,13 @@ pub(crate) struct Watch {
     pub(crate) at: Cell<Position>,
     /// When the attempt in flight was started.
     pub(crate) since: Cell<Option<SystemTime>>,
-    /// Who is to be told when the run has stored that it is stopping.
-    pub(crate) stop_waiters: RefCell<Vec<oneshot::Sender<CancelOutcome>>>,
+    /// Who cancelled it, and is told when the run has stored that it is stopping, or else when it ends.
+    pub(crate) cancels: RefCell<Vec<oneshot::Sender<Cancelled>>>,
 }
 
 impl Watch {
     pub(crate) fn new() -> Rc<Self> {
-        let at = Position { state: RunState::Queued, cursor: 0, attempt: 0 };
-        Rc::new(Self { at: Cell::new(at), since: Cell::new(None), stop_waiters: RefCell::default() })
+        Rc::new(Self { at: Cell::new(Position::QUEUED), since: Cell::new(None), cancels: RefCell::default() })
     }
 }
 
@@ -53,6 +54,21 @@ struct Yield {
     artifacts: Vec<NewArtifact>,
 }
 
+/// A decision on its way to memory.
+pub(crate) struct Sent {
+    pub(crate) to: Position,
+    pub(crate) next: Next,
+    pub(crate) request: RecipientRequest<Commit>,
+    output: Option<Output>,
+}
+
+impl Sent {
+    /// A decision that completes no step.
+    pub(crate) fn new(to: Position, next: Next, request: RecipientRequest<Commit>) -> Self {
+        Self { to, next, request, output: None }
+    }
+}
+
 /// How an attempt ended.
 enum Attempt {
     Returned {
@@ -65,54 +81,43 @@ enum Attempt {
 }
 
 impl Runner {
-    /// Runs the plan from the beginning. `accepted` tells whether its acceptance is stored.
-    pub(crate) async fn run(mut self, accepted: bool) -> Outcome {
-        let decision = if accepted {
-            machine::decide(self.plan(), self.watch.at.get(), Input::Start)
-        } else {
-            Some(machine::accept(self.plan(), true))
-        };
-        let outcome = self.drive(decision, !accepted).await;
+    /// Runs the plan from its first commit, which the actor has sent, to its end.
+    pub(crate) async fn run(mut self, first: Sent) -> Outcome {
+        let outcome = self.drive(first).await;
         if let (Some(accepted), Err(error)) = (self.accepted.take(), &outcome) {
             let _ = accepted.send(Err(error.clone()));
         }
         outcome
     }
 
-    async fn drive(&mut self, mut decision: Option<Decision>, mut accept: bool) -> Outcome {
-        let mut produced = Yield::default();
+    async fn drive(&mut self, mut sent: Sent) -> Outcome {
         let mut error = None;
         loop {
-            // The machine answers every input that is given here; were it not to, the run must not go on.
-            let Some(Decision { to, failure, events, next }) = decision else {
-                return Err(self.interrupted("its state machine had no answer"));
-            };
-            let mut commit = self.commit_to(to, failure, produced, events);
-            if std::mem::take(&mut accept) {
-                let new = NewRun::new(self.plan().name().cloned(), self.plan().step_ids());
-                commit.accept = Some(Box::new(new));
-            }
-            if let Err(refused) = self.store(commit, to).await {
+            let next = sent.next;
+            let (decision, produced);
+            match self.stored(sent).await {
+                Ok(()) if next == Next::Finish => return self.outcome(error),
+                Ok(()) => {
+                    (decision, produced, error) = match self.attempt().await? {
+                        Attempt::Returned { output, produced } => {
+                            let cancelled = self.scope.cancellation.is_cancelled();
+                            (self.decide(Input::Completed { output, cancelled }), produced, None)
+                        }
+                        Attempt::Failed(error) => (self.failed(&error), Yield::default(), Some(error)),
+                        Attempt::Dropped => (self.decide(Input::Cancel), Yield::default(), None),
+                    };
+                }
                 // A refused artifact is the step's own failure; anything else is the end of the run.
-                if self.watch.at.get().attempt == 0 || !refused.wrote_nothing() {
-                    return Err(PlanError::from_memory(self.scope.run_id.clone(), refused));
+                Err(refused) if refused.wrote_nothing() && self.watch.at.get().attempt > 0 => {
+                    let refused = StepError::of_kind(FailureKind::Artifact, refused);
+                    (decision, produced) = (self.failed(&refused), Yield::default());
+                    error = Some(refused);
                 }
-                let refused = StepError::of_kind(FailureKind::Artifact, refused);
-                decision = self.failed(&refused);
-                (error, produced) = (Some(refused), Yield::default());
-                continue;
+                Err(failed) => return Err(PlanError::from_memory(self.scope.run_id.clone(), failed)),
             }
-            if next == Next::Finish {
-                return self.outcome(error);
-            }
-            (decision, produced, error) = match self.attempt().await? {
-                Attempt::Returned { output, produced } => {
-                    let cancelled = self.scope.cancellation.is_cancelled();
-                    (self.decide(Input::Completed { output, cancelled }), produced, None)
-                }
-                Attempt::Failed(error) => (self.failed(&error), Yield::default(), Some(error)),
-                Attempt::Dropped => (self.decide(Input::Cancel), Yield::default(), None),
-            };
+            // The machine answers every input that is given here; were it not to, the run must not go on.
+            let decision = decision.ok_or_else(|| self.interrupted("its state machine had no answer"))?;
+            sent = self.send(decision, produced);
         }
     }
 
@@ -128,27 +133,20 @@ impl Runner {
         self.decide(Input::Failed(Arc::new(StepFailure::record(error.kind(), &**error))))
     }
 
-    fn commit_to(
-        &self,
-        to: Position,
-        failure: Option<Arc<StepFailure>>,
-        produced: Yield,
-        events: Vec<crate::event::EventKind>,
-    ) -> Commit {
-        let mut update = RunUpdate::new(to.state, to.cursor, to.attempt);
-        update.failure = failure;
-        let mut commit = Commit::new(self.scope.run_id.clone(), self.project.clone(), update);
-        (commit.output, commit.artifacts, commit.events) = (produced.output, produced.artifacts, events);
-        commit
+    fn send(&self, decision: Decision, produced: Yield) -> Sent {
+        let (to, next) = (decision.to, decision.next);
+        let mut commit = commit_of(&self.scope.run_id, &self.project, decision);
+        let output = produced.output.as_ref().map(|(_, output)| output.clone());
+        (commit.output, commit.artifacts) = (produced.output, produced.artifacts);
+        Sent { to, next, request: self.links.commit.send(commit), output }
     }
 
-    /// Commits, and only then moves on.
-    async fn store(&mut self, commit: Commit, to: Position) -> Result<(), MemoryError> {
-        let output = commit.output.as_ref().map(|(_, output)| output.clone());
-        let committed = stored(self.links.commit.send(commit)).await?;
-        self.watch.at.set(to);
+    /// Waits until a decision is stored, and only then moves on.
+    async fn stored(&mut self, sent: Sent) -> Result<(), MemoryError> {
+        let committed = stored(sent.request).await?;
+        self.watch.at.set(sent.to);
         self.watch.since.set(Some(committed.at));
-        if let Some(output) = output {
+        if let Some(output) = sent.output {
             self.scope.push_output(output);
         }
         if let Some(accepted) = self.accepted.take() {
@@ -176,14 +174,21 @@ impl Runner {
                 return Ok(Attempt::Dropped);
             }
             None => {
-                log::debug!(target: "lunacore::run", run_id, step_id, attempt; "waiting for blocking code to stop");
+                log::debug!(
+                    target: "lunacore::run", run_id, step_id, attempt;
+                    "run {run_id} is cancelled and waits for the blocking code of step {step_id}"
+                );
                 self.stop().await?;
                 call.end().await
             }
         };
         if let Some(began) = began {
             let (duration, ok) = (humantime::format_duration(began.elapsed()).to_string(), result.is_ok());
-            log::debug!(target: "lunacore::run", run_id, step_id, attempt, duration = duration.as_str(), ok; "attempt ended");
+            let (ended, duration) = (if ok { "completed" } else { "failed" }, duration.as_str());
+            log::debug!(
+                target: "lunacore::run", run_id, step_id, attempt, duration, ok;
+                "step {step_id} of run {run_id} {ended} at attempt {attempt} after {duration}"
+            );
         }
         let staged = self.scope.take_staged();
         Ok(match result {
@@ -197,13 +202,13 @@ impl Runner {
 
     /// Stores that the run is stopping, then tells those who cancelled it.
     async fn stop(&self) -> Result<(), PlanError> {
-        let Some(Decision { to, failure, events, .. }) = self.decide(Input::Stop) else { return Ok(()) };
-        let commit = self.commit_to(to, failure, Yield::default(), events);
-        let committed = stored(self.links.commit.send(commit)).await;
+        let Some(decision) = self.decide(Input::Stop) else { return Ok(()) };
+        let Sent { to, request, .. } = self.send(decision, Yield::default());
+        let committed = stored(request).await;
         committed.map_err(|error| PlanError::from_memory(self.scope.run_id.clone(), error))?;
         self.watch.at.set(to);
-        for waiter in self.watch.stop_waiters.take() {
-            let _ = waiter.send(CancelOutcome::Stopping);
+        for cancel in self.watch.cancels.take() {
+            let _ = cancel.send(Ok(CancelOutcome::Stopping));
         }
         Ok(())
     }
@@ -230,6 +235,16 @@ impl Runner {
         log::error!(target: "lunacore::run", run_id = self.scope.run_id.as_str(); "interrupted: {reason}");
         PlanError::Interrupted { run_id: self.scope.run_id.clone(), reason: reason.to_owned() }
     }
+}
+
+/// The commit of a decision that produces nothing yet.
+pub(crate) fn commit_of(run_id: &RunId, project: &Project, decision: Decision) -> Commit {
+    let Decision { to, failure, events, next: _ } = decision;
+    let mut update = RunUpdate::new(to.state, to.cursor, to.attempt);
+    update.failure = failure;
+    let mut commit = Commit::new(run_id.clone(), project.clone(), update);
+    commit.events = events;
+    commit
 }
 
 /// What a completed step leaves: its output, its artifact, and the artifacts that it staged.

@@ -194,7 +194,8 @@ impl StepContext {
     ///
     /// # Errors
     /// [`ContextError::ProgressTooLarge`].
-    pub fn progress(&self, value: Value) -> Result<(), ContextError> {
+    pub fn progress(&self, value: impl Into<Value>) -> Result<(), ContextError> {
+        let value = value.into();
         let bytes = json_size(&value);
         if bytes > MAX_PAYLOAD_BYTES {
             return Err(ContextError::ProgressTooLarge { bytes });

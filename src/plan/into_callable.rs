@@ -18,6 +18,9 @@ use crate::isolate::Guarded;
 /// The type tells which: what returns a `Future` is polled, everything else is called on the blocking pool. The
 /// parameter `Marker` only keeps the four apart; it is always inferred.
 ///
+/// A context is taken by value; where nothing else says so, name its type: `|ctx: StepContext| …`. An `async` block that
+/// uses `?` needs its error type named somewhere, as in `Ok::<_, StepError>(value)`.
+///
 /// A callable may be called again (another run, another attempt), so it is `Fn + Send + Sync + 'static`. An async
 /// closure that borrows what it captured does not fit, since its future would not be `'static`: clone into the future.
 ///
@@ -37,6 +40,8 @@ use crate::isolate::Guarded;
     label = "not a callable",
     note = "a callable is `Fn() -> O`, `Fn(StepContext) -> O`, or the same returning a `Future + Send` of `O`",
     note = "it must be `Fn + Send + Sync + 'static`, and `O` must implement `IntoOutput`: wrap a type that serialises as `Json(value)`",
+    note = "an error must convert into `StepError`: `Box<dyn Error + Send + Sync>` does, `Box<dyn Error>` does not",
+    note = "a context is taken by value, and named: `|ctx: StepContext| …`",
     note = "an async closure that borrows its captures does not fit: `move` them and clone inside"
 )]
 pub trait IntoCallable<Marker> {

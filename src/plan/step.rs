@@ -10,14 +10,13 @@ use super::into_callable::IntoCallable;
 ///
 /// ```
 /// use lunacore::{Step, StepContext};
-/// use serde_json::json;
 ///
 /// let steps = [
 ///     Step::new("process", || "processed_data"),
 ///     Step::new("fetch", || async { "remote_data" }),
 ///     Step::new("double", |ctx: StepContext| async move { Ok::<_, lunacore::StepError>(2 * ctx.input::<i64>()?) })
-///         .input(json!(21)),
-///     Step::named("resize").uses("image.resize").attr("gpu", json!(true)).agent("renderer"),
+///         .input(21),
+///     Step::named("resize").uses("image.resize").attr("gpu", true).agent("renderer"),
 /// ];
 /// assert_eq!(steps[3].id(), Some("resize"));
 /// ```
@@ -70,15 +69,15 @@ impl Step {
     /// Gives the callable an input, which it reads with [`StepContext::input`](crate::StepContext::input). The default
     /// is null.
     #[must_use]
-    pub fn input(mut self, input: Value) -> Self {
-        self.input = input;
+    pub fn input(mut self, input: impl Into<Value>) -> Self {
+        self.input = input.into();
         self
     }
 
     /// Sets a free attribute, for allocators: the other entries of the original's step dictionary.
     #[must_use]
-    pub fn attr(mut self, key: impl Into<String>, value: Value) -> Self {
-        self.attributes.insert(key.into(), value);
+    pub fn attr(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.attributes.insert(key.into(), value.into());
         self
     }
 

@@ -2,11 +2,12 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
-use crate::id::{IdFault, check_id};
+use crate::id::{IdFault, check_id, uuid_at};
 use crate::limits::MAX_ID_BYTES;
 
 /// The name of a run: a UUIDv7 (RFC 9562), or whatever the caller chose.
@@ -30,7 +31,7 @@ impl RunId {
     #[must_use]
     pub fn random() -> Self {
         let mut buffer = Uuid::encode_buffer();
-        Self(Arc::from(&*Uuid::now_v7().hyphenated().encode_lower(&mut buffer)))
+        Self(Arc::from(&*uuid_at(SystemTime::now()).hyphenated().encode_lower(&mut buffer)))
     }
 
     /// The id as text.

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use actix::prelude::*;
 use lunacore::{
-    Engine, Event, EventBus, EventStream, ExecutionOrchestrator, ProjectMemory, RunId, SimpleAllocator, SubscribeStream,
+    Engine, Event, EventBus, EventStream, ExecutionOrchestrator, ProjectMemory, RunId, SimpleAllocator,
+    SubscribeStream,
 };
 
 /// The four actors, started by hand on the current arbiter.
@@ -18,8 +19,7 @@ pub struct Actors {
 pub fn start_with(configure: impl FnOnce(ExecutionOrchestrator) -> ExecutionOrchestrator) -> Actors {
     let (bus, memory) = (EventBus::new().start(), ProjectMemory::in_memory().start());
     let allocator = SimpleAllocator.start();
-    let orchestrator =
-        configure(ExecutionOrchestrator::new(bus.clone(), memory.clone(), allocator)).start();
+    let orchestrator = configure(ExecutionOrchestrator::new(bus.clone(), memory.clone(), allocator)).start();
     Actors { orchestrator, bus, memory }
 }
 
@@ -74,4 +74,18 @@ impl Trace {
     pub fn all(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
+}
+
+/// The messages of an error and of the causes behind it, outermost first.
+pub fn chain(error: &dyn std::error::Error) -> Vec<String> {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect()
+}
+
+/// Checks that a refused plan left no trace: no event since `events` was opened, no run, no artifact.
+pub async fn assert_untouched(actors: &Actors, events: &mut EventStream) {
+    let marker = Event::custom("marker", serde_json::Value::Null);
+    actors.bus.send(lunacore::Emit(marker)).await.unwrap().unwrap();
+    assert_eq!(next(events, 1).await, ["marker"], "nothing may have been sent before");
+    assert_eq!(actors.memory.send(lunacore::ListRuns::default()).await.unwrap().unwrap(), []);
+    assert_eq!(actors.memory.send(lunacore::ListKeys::new()).await.unwrap().unwrap(), [""; 0]);
 }

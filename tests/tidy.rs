@@ -1,0 +1,134 @@
+//! The shape of the source: which folder may import which, how long a file may be, and what no file may do.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// From the ground up: a folder (or file) may import those in the rows above its own, and nothing else. The last column
+/// tells whether it may name actix.
+const ORDER: [(&str, bool); 11] = [
+    ("limits", false),
+    ("isolate", false),
+    ("id", false),
+    ("run", false),
+    ("artifact", false),
+    ("plan", false),
+    ("event", false),
+    ("bus", true),
+    ("memory", true),
+    ("allocator", true),
+    ("orchestrator", true),
+];
+
+/// What may import everything.
+const ROOTS: [&str; 3] = ["engine", "lib", "from_python"];
+
+/// Actor files: only the file that makes a folder's face and its own folder may name them.
+const ACTORS: [(&str, &str); 4] = [
+    ("bus", "EventBus"),
+    ("memory", "ProjectMemory"),
+    ("allocator", "SimpleAllocator"),
+    ("orchestrator", "ExecutionOrchestrator"),
+];
+
+const MAX_LINES: usize = 400;
+
+struct Source {
+    path: PathBuf,
+    /// The folder below `src`, or the file's own name.
+    place: String,
+    /// Without comments and without the unit tests at the end.
+    code: String,
+    lines: usize,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            let first = path.strip_prefix(&root).unwrap().iter().next().unwrap();
+            let place = Path::new(first).file_stem().unwrap().to_str().unwrap().to_owned();
+            let code = text.split("#[cfg(test)]").next().unwrap().lines();
+            let code =
+                code.filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+            found.push(Source { path, place, code, lines: text.lines().count() });
+        }
+    }
+    assert!(found.len() > 30, "the sources are elsewhere");
+    found
+}
+
+fn rank(place: &str) -> Option<usize> {
+    ORDER.iter().position(|(name, _)| *name == place)
+}
+
+/// The places named by `crate::place`.
+fn imports(code: &str) -> impl Iterator<Item = &str> {
+    code.match_indices("crate::").map(|(at, prefix)| {
+        let rest = &code[at + prefix.len()..];
+        rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap()
+    })
+}
+
+#[test]
+fn imports_run_one_way() {
+    for source in sources() {
+        if ROOTS.contains(&source.place.as_str()) {
+            continue;
+        }
+        let own = rank(&source.place).unwrap_or_else(|| panic!("{} has no row in ORDER", source.place));
+        for import in imports(&source.code).filter(|import| *import != source.place) {
+            let other = rank(import).unwrap_or_else(|| panic!("{:?} imports crate::{import}", source.path));
+            assert!(other < own, "{:?} imports crate::{import}, which stands above it", source.path);
+        }
+    }
+}
+
+#[test]
+fn pure_places_name_no_actor_framework() {
+    for source in sources() {
+        let pure = ORDER.iter().any(|(name, actix)| *name == source.place && !actix);
+        let pure_file =
+            ["machine.rs", "line.rs", "queue.rs", "backlog.rs", "store.rs", "volatile.rs", "status.rs"];
+        if pure || pure_file.iter().any(|name| source.path.ends_with(name)) {
+            assert!(!source.code.contains("actix"), "{:?} names actix", source.path);
+        }
+    }
+}
+
+#[test]
+fn no_actor_names_another_actor() {
+    for source in sources().iter().filter(|source| !ROOTS.contains(&source.place.as_str())) {
+        for (place, actor) in ACTORS.iter().filter(|(place, _)| *place != source.place) {
+            assert!(!source.code.contains(actor), "{:?} names {actor} of {place}", source.path);
+        }
+    }
+}
+
+#[test]
+fn files_stay_short() {
+    for source in sources() {
+        assert!(
+            source.lines <= MAX_LINES,
+            "{:?} has {} lines, more than {MAX_LINES}",
+            source.path,
+            source.lines
+        );
+    }
+}
+
+#[test]
+fn a_folder_face_holds_no_logic() {
+    for source in sources().iter().filter(|source| source.path.ends_with("mod.rs")) {
+        assert!(!source.code.contains("fn "), "{:?} has a function", source.path);
+    }
+}
