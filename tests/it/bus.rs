@@ -2,7 +2,7 @@
 
 use std::future::{pending, ready};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -18,11 +18,17 @@ use lunacore::{
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 
 use super::support::{Trace, next, run_id, start, until, watch};
 
 /// Only a test that has failed waits as long as this.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What should happen at once: a test that waits for it in vain fails.
+async fn soon<T>(happens: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, happens).await.expect("it does not happen")
+}
 
 /// What a plan of two steps, `a` and `b`, tells of its tasks.
 const TASKS: [&str; 4] = ["task.started a", "task.completed a", "task.started b", "task.completed b"];
@@ -106,7 +112,7 @@ struct Hold {
 impl Hold {
     /// Waits until the subscriber is called, and is held.
     async fn called(&mut self) -> String {
-        self.called.recv().await.unwrap()
+        soon(self.called.recv()).await.unwrap()
     }
 
     fn release_one(&self) {
@@ -364,40 +370,48 @@ async fn an_actor_with_a_small_mailbox_gets_all_events_in_order() {
 
 #[actix::test]
 async fn an_ended_subscription_gets_nothing_more_not_even_what_was_queued() {
-    let (bus, trace) = (EventBus::new().start(), Trace::default());
-    let (mut held, mut hold) = hold();
-    let noted = trace.clone();
-    let subscriber = move |event: Event| {
-        noted.note(short(&event));
-        held.wait(&event)
-    };
+    let bus = EventBus::new().start();
+    let (subscriber, mut hold) = holding();
     let subscription = subscribe(&bus, "app.*", subscriber).await;
-    ticks(&bus, 0..2).await;
+    ticks(&bus, 0..1).await;
     assert_eq!(hold.called().await, "0");
+    // These are handed over together when the subscriber comes back.
+    ticks(&bus, 1..4).await;
+    hold.release_one();
+    assert_eq!(hold.called().await, "1");
     subscription.end();
-    ticks(&bus, 2..4).await;
+    ticks(&bus, 4..6).await;
     assert!(!subscription.is_active());
     drop(hold.release);
-    // The subscriber is let go of when it has returned.
-    assert_eq!(hold.called.recv().await, None);
-    assert_eq!(trace.all(), ["0"]);
+    // The subscriber is let go of without another call.
+    assert_eq!(soon(hold.called.recv()).await, None);
 }
 
 #[actix::test]
 async fn an_async_subscriber_that_ends_itself_is_not_called_again() {
     let (bus, trace) = (EventBus::new().start(), Trace::default());
-    let (myself, end) = (Arc::new(std::sync::OnceLock::<Subscription>::new()), trace.clone());
-    let known = Arc::clone(&myself);
+    let (release, released) = oneshot::channel::<()>();
+    let myself = Arc::new(OnceLock::<Subscription>::new());
+    let (noted, known, mut first) = (trace.clone(), Arc::clone(&myself), Some(released));
     let subscriber = move |event: Event| {
-        end.note(short(&event));
-        known.get().unwrap().end();
-        ready(())
+        noted.note(short(&event));
+        let (first, known) = (first.take(), Arc::clone(&known));
+        async move {
+            match first {
+                Some(released) => released.await.unwrap(),
+                None => known.get().unwrap().end(),
+            }
+        }
     };
     myself.set(subscribe(&bus, "app.*", subscriber).await).unwrap();
-    ticks(&bus, 0..3).await;
-    flush(&bus).await;
+    ticks(&bus, 0..1).await;
     let_others_run().await;
-    assert_eq!(trace.all(), ["0"]);
+    // These are handed over together when the subscriber comes back.
+    ticks(&bus, 1..4).await;
+    release.send(()).unwrap();
+    let_others_run().await;
+    assert_eq!(trace.all(), ["0", "1"]);
+    assert!(!myself.get().unwrap().is_active());
 }
 
 #[actix::test]
@@ -409,12 +423,12 @@ async fn an_ended_subscription_lets_go_of_its_closure() {
     let asynchronous = subscribe(&bus, "app.*", move |event: Event| ready(in_async.send(event))).await;
     ticks(&bus, 0..1).await;
     for dropped in [&mut sync_dropped, &mut async_dropped] {
-        assert_eq!(dropped.recv().await.as_ref().map(short).as_deref(), Some("0"));
+        assert_eq!(soon(dropped.recv()).await.as_ref().map(short).as_deref(), Some("0"));
     }
     sync.end();
     asynchronous.end();
     for dropped in [&mut sync_dropped, &mut async_dropped] {
-        assert_eq!(tokio::time::timeout(PATIENCE, dropped.recv()).await, Ok(None));
+        assert_eq!(soon(dropped.recv()).await, None);
     }
 }
 
@@ -558,7 +572,7 @@ async fn a_held_closure_misses_the_oldest_of_what_waits() {
     ticks(&bus, 1..6).await;
     drop(hold.release);
     for expected in ["lagged 3", "4", "5"] {
-        assert_eq!(hold.called.recv().await.unwrap(), expected);
+        assert_eq!(soon(hold.called.recv()).await.unwrap(), expected);
     }
     assert_eq!((subscription.missed(), subscription.failures()), (3, 0));
 }
@@ -574,6 +588,28 @@ async fn a_slow_subscriber_is_told_of_a_lag_and_a_fast_one_is_not() {
     }
     assert_eq!(trace.all(), ["0", "1", "2"]);
     assert_eq!(waiting(&mut slow), ["lagged 2", "2"]);
+}
+
+#[actix::test]
+async fn whatever_a_slow_reader_misses_is_counted_just_before_what_follows() {
+    let actors = start();
+    let mut events = stream(&actors.bus, "*", 7).await;
+    let mut expected = 1;
+    for plan in 0..60_usize {
+        execute(&actors.orchestrator, two_steps()).await;
+        flush(&actors.bus).await;
+        for _ in 0..plan % 9 {
+            let Some(event) = events.next().now_or_never().flatten() else { break };
+            match event.kind() {
+                EventKind::SubscriptionLagged { missed } => expected += missed,
+                _ => {
+                    assert_eq!(event.seq(), Some(expected));
+                    expected += 1;
+                }
+            }
+        }
+    }
+    assert!(events.missed() > 0 && expected > 7 * 50);
 }
 
 #[actix::test]
@@ -611,8 +647,23 @@ async fn a_blocked_subscriber_delays_nobody() {
     flush(&actors.bus).await;
     assert_eq!(trace.all(), TASKS);
     drop(hold.release);
-    assert_eq!(hold.called.recv().await, None);
+    assert_eq!(soon(hold.called.recv()).await, None);
     assert_eq!((blocked.failures(), other.missed()), (0, 0));
+}
+
+#[actix::test]
+async fn a_bus_full_of_blocked_subscribers_leaves_threads_for_the_steps() {
+    let (actors, mut holds) = (start(), Vec::new());
+    for _ in 0..MAX_SUBSCRIPTIONS {
+        let (subscriber, hold) = holding();
+        subscribe(&actors.bus, "app.*", subscriber).await;
+        holds.push(hold);
+    }
+    emit(&actors.bus, tick(0)).await;
+    for hold in &mut holds {
+        assert_eq!(hold.called().await, "0");
+    }
+    assert_eq!(soon(execute(&actors.orchestrator, two_steps())).await, ["x", "y"]);
 }
 
 #[actix::test]
@@ -1008,12 +1059,12 @@ async fn several_flushes_are_all_answered() {
     let (subscriber, mut hold) = holding();
     subscribe(&bus, "app.*", subscriber).await;
     ticks(&bus, 0..1).await;
-    let flushes = [(); 3].map(|()| bus.send(Flush::within(PATIENCE)));
+    let flushes = [(); 3].map(|()| bus.send(Flush::within(100 * PATIENCE)));
     hold.called().await;
     let_others_run().await;
     drop(hold);
     for flushed in flushes {
-        assert_eq!(flushed.await.unwrap(), Ok(()));
+        assert_eq!(soon(flushed).await.unwrap(), Ok(()));
     }
 }
 
@@ -1061,7 +1112,7 @@ async fn a_stream_ends_after_what_was_queued_when_the_bus_stopped() {
     ticks(&bus, 0..3).await;
     drop(bus);
     let_others_run().await;
-    let rest: Vec<String> = events.by_ref().map(|event| short(&event)).collect().await;
+    let rest: Vec<String> = soon(events.by_ref().map(|event| short(&event)).collect()).await;
     assert_eq!(rest, ["lagged 1", "1", "2"]);
     assert_eq!(events.next().await, None);
 }
@@ -1073,7 +1124,7 @@ async fn a_stream_that_waits_ends_when_the_bus_stops() {
     let reader = actix::spawn(async move { events.next().await });
     let_others_run().await;
     drop(bus);
-    assert_eq!(reader.await.unwrap(), None);
+    assert_eq!(soon(reader).await.unwrap(), None);
 }
 
 #[actix::test]
@@ -1092,7 +1143,7 @@ async fn a_closure_still_gets_what_was_queued_when_the_bus_stopped() {
     drop(bus);
     let_others_run().await;
     drop(hold.release);
-    while hold.called.recv().await.is_some() {}
+    while soon(hold.called.recv()).await.is_some() {}
     assert_eq!(trace.all(), ["0", "1", "2"]);
     assert!(!subscription.is_active());
 }
@@ -1106,7 +1157,7 @@ async fn a_stream_ends_when_the_whole_arbiter_of_its_bus_stops() {
     arbiter.stop();
     arbiter.join().unwrap();
     assert_eq!(events.next().await.as_ref().map(short).as_deref(), Some("0"));
-    assert_eq!(tokio::time::timeout(PATIENCE, events.next()).await, Ok(None));
+    assert_eq!(soon(events.next()).await, None);
 }
 
 // A bus that is far behind.
@@ -1151,9 +1202,7 @@ fn long_plan() -> (ExecutePlan, u64) {
 async fn account(events: &mut EventStream, total: u64) -> (Vec<u64>, u64) {
     let (mut seen, mut lost) = (Vec::new(), 0);
     while seen.len() as u64 + lost < total {
-        let event =
-            tokio::time::timeout(PATIENCE, events.next()).await.expect("every event is accounted for");
-        let event = event.unwrap();
+        let event = soon(events.next()).await.unwrap();
         match event.kind() {
             EventKind::SubscriptionLagged { missed } => lost += missed,
             _ => seen.push(event.seq().unwrap()),
@@ -1204,7 +1253,7 @@ async fn a_gap_is_told_to_subscribers_of_any_pattern() {
     execute(&orchestrator, plan).await;
     let (_bus, mut events, arbiter) = held.release();
     let mut narrow = narrow.await.unwrap().unwrap();
-    let told = tokio::time::timeout(PATIENCE, narrow.next()).await.unwrap().unwrap();
+    let told = soon(narrow.next()).await.unwrap();
     let (_, missed) = account(&mut events, total).await;
     assert_eq!(short(&told), format!("lagged {missed}"));
     arbiter.stop();
@@ -1220,10 +1269,10 @@ async fn a_gap_is_told_just_before_the_event_that_follows_it() {
     execute(&orchestrator, plan).await;
     let (_bus, mut events, arbiter) = held.release();
     // Once this one is told of the gap, the other has it in its queue, behind all events that came before.
-    narrow.await.unwrap().unwrap().next().await;
+    soon(narrow.await.unwrap().unwrap().next()).await;
     let mut expected = 1;
     while expected <= total {
-        let event = events.next().await.unwrap();
+        let event = soon(events.next()).await.unwrap();
         match event.kind() {
             EventKind::SubscriptionLagged { missed } => expected += missed,
             _ => {
@@ -1276,6 +1325,20 @@ async fn two_memories_feed_one_bus() {
         );
     }
     assert_eq!(seen.len(), 42);
+}
+
+#[actix::test]
+async fn memories_of_one_bus_are_counted_apart() {
+    let (bus, other) = (EventBus::new().start(), EventBus::new().start());
+    let mut events = watch(&bus).await;
+    // This one has a history that the bus has not seen, and that it would take for a gap in the events of the other.
+    let old = ProjectMemory::in_memory().start();
+    execute(&orchestrate(&other, &old), two_steps()).await;
+    execute(&orchestrate(&bus, &ProjectMemory::in_memory().start()), ExecutePlan::new([])).await;
+    execute(&orchestrate(&bus, &old), ExecutePlan::new([])).await;
+    flush(&bus).await;
+    let seen = std::iter::from_fn(|| events.next().now_or_never().flatten());
+    assert_eq!(seen.map(|event| event.seq()).collect::<Vec<_>>(), [1, 2, 3, 8, 9, 10].map(Some));
 }
 
 #[actix::test]

@@ -419,6 +419,15 @@ async fn a_plan_for_an_invalid_project_is_refused_before_anything_runs() {
 }
 
 #[actix::test]
+#[ignore = "bug: the artifact type is stored unchecked: empty, endless, or with control characters"]
+async fn an_artifact_type_must_be_valid() {
+    for artifact_type in ["", "a\nb", &"x".repeat(1_000_000)] {
+        let answer = in_memory().send(Put::new("k", "x").artifact_type(artifact_type)).await.unwrap();
+        assert!(matches!(answer, Err(MemoryError::InvalidName { .. })));
+    }
+}
+
+#[actix::test]
 async fn the_data_of_a_put_has_at_most_16_mebibytes() {
     let memory = in_memory();
     let error = memory.send(Put::new("k", vec![0; MAX_ARTIFACT_BYTES + 1])).await.unwrap().unwrap_err();
@@ -546,6 +555,18 @@ async fn an_access_check_that_panics_denies() {
     assert!(matches!(error, MemoryError::AccessDenied { .. }), "{error:?}");
     // The actor is alive, and goes on asking.
     assert_eq!(put(&memory, Put::new("fine", "x")).await.version, 1);
+}
+
+#[actix::test]
+#[ignore = "bug: GetOutputs, and so Engine::results, gives anyone the results that the access check guards as artifacts"]
+async fn results_that_may_not_be_read_as_artifacts_may_not_be_read_as_outputs() {
+    let (memory, _) = guarded(|access| access.operation != Operation::Read);
+    let actors = start_over(memory);
+    let plan = ExecutePlan::new([Step::new("x", || "secret")]).in_project("acme", "web").run_id("r");
+    actors.orchestrator.send(plan).await.unwrap().unwrap();
+    let artifact = actors.memory.send(Get::latest("task:x").in_project("acme", "web")).await.unwrap();
+    assert!(matches!(artifact, Err(MemoryError::AccessDenied { .. })));
+    assert!(actors.memory.send(GetOutputs(run_id("r"))).await.unwrap().is_err());
 }
 
 #[actix::test]

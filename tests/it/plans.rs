@@ -509,20 +509,23 @@ async fn further_artifacts_of_a_step_that_fails_are_not_stored() {
 
 #[actix::test]
 async fn a_context_that_outlives_its_attempt_stores_nothing_more() {
-    let (actors, kept) = (start(), Arc::new(Mutex::new(None::<StepContext>)));
+    let (actors, kept) = (start(), Arc::new(Mutex::new(Vec::<StepContext>::new())));
     let (leak, reuse) = (Arc::clone(&kept), Arc::clone(&kept));
     let steps = [
-        Step::new("leaks", move |ctx: StepContext| *leak.lock().unwrap() = Some(ctx)),
-        Step::new("reuses", move |_ctx| {
-            let error = reuse.lock().unwrap().as_ref().unwrap().put_artifact("late", "x").unwrap_err();
-            assert!(matches!(error, ContextError::AttemptEnded));
+        Step::new("leaks", move |ctx: StepContext| leak.lock().unwrap().push(ctx)),
+        Step::new("reuses", move |ctx: StepContext| {
+            let mut kept = reuse.lock().unwrap();
+            let error = kept[0].put_artifact("late", "x").unwrap_err();
+            kept.push(ctx);
             error.to_string()
         }),
     ];
     let results = actors.orchestrator.send(ExecutePlan::new(steps)).await.unwrap().unwrap();
     assert_eq!(results[1], "the attempt has ended; what it stores must be stored before it returns");
-    let after_the_plan = kept.lock().unwrap().take().unwrap().put_artifact("later", "x");
-    assert!(matches!(after_the_plan, Err(ContextError::AttemptEnded)));
+    // Nor after the plan, which no later attempt follows.
+    for ctx in kept.lock().unwrap().iter() {
+        assert!(matches!(ctx.put_artifact("later", "x"), Err(ContextError::AttemptEnded)), "{ctx:?}");
+    }
     assert_eq!(keys(&actors).await, ["task:leaks", "task:reuses"]);
 }
 
@@ -767,11 +770,16 @@ async fn a_run_id_is_taken_while_its_run_waits_and_runs_and_after_it_has_ended()
     let other = submit(&actors, ExecutePlan::new([waits(&first)]).run_id("other")).await;
     let run = submit(&actors, ExecutePlan::new([waits(&second)]).run_id("r")).await;
     assert_taken(&actors, &trace).await;
+    // The run that has the id keeps its place in the line.
+    let info = actors.orchestrator.send(PlanStatus(run_id("r"))).await.unwrap().unwrap();
+    assert_eq!((info.state, info.position), (RunState::Queued, Some(0)));
     first.notify_one();
     other.await.unwrap();
     until(&mut events, "plan.completed").await;
     assert_eq!(next(&mut events, 2).await, ["plan.started", "task.started waits"]);
     assert_taken(&actors, &trace).await;
+    let info = actors.orchestrator.send(PlanStatus(run_id("r"))).await.unwrap().unwrap();
+    assert_eq!(info.current.map(|current| current.index), Some(0));
     second.notify_one();
     assert_eq!(run.await.unwrap(), [Value::Null]);
     assert_taken(&actors, &trace).await;
