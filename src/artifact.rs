@@ -182,10 +182,13 @@ impl fmt::Display for Project {
 /// The artifact type of a step's result.
 pub(crate) const TASK_RESULT: &str = "task_result";
 
+/// What the keys of steps' results begin with.
+pub(crate) const TASK_PREFIX: &str = "task:";
+
 /// The key of a step's result.
 pub(crate) fn task_key(step_id: &str) -> String {
-    let mut key = String::with_capacity("task:".len() + step_id.len());
-    key.push_str("task:");
+    let mut key = String::with_capacity(TASK_PREFIX.len() + step_id.len());
+    key.push_str(TASK_PREFIX);
     key.push_str(step_id);
     key
 }

@@ -50,6 +50,14 @@ pub(crate) fn check_text(text: &str, limit: usize) -> Result<(), IdFault> {
     }
 }
 
+/// A name as errors quote it: at most 64 characters, with a mark where it was cut.
+pub(crate) fn shorten(text: &str) -> String {
+    match text.char_indices().nth(64) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
 /// A new UUIDv7 (RFC 9562) made at `at`. Its random bits come from a fast generator that is seeded by the operating system
 /// once per thread: unique, but not secret.
 pub(crate) fn uuid_at(at: SystemTime) -> Uuid {

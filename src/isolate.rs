@@ -93,7 +93,7 @@ impl<T> Guarded<T> {
 impl<T> Drop for Guarded<T> {
     fn drop(&mut self) {
         if let Err(message) = drop_quietly(self.0.take()) {
-            log::warn!(target: "lunacore::plan", "dropping a callable panicked: {message}");
+            log::warn!(target: "lunacore::plan", "dropping a callable or an error panicked: {message}");
         }
     }
 }

@@ -83,6 +83,7 @@ mod event;
 pub mod from_python;
 mod id;
 mod isolate;
+mod json;
 pub mod limits;
 mod memory;
 mod orchestrator;

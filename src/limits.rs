@@ -18,6 +18,10 @@ pub const MAX_STEPS: usize = 100_000;
 /// event and an artifact; what is larger belongs into a file or an object store, with its name as the output.
 pub const MAX_OUTPUT_BYTES: usize = 16 * 1024 * 1024;
 
+/// Deepest nesting of arrays and objects in an output, input, attribute, meta or payload. What nests deeper cannot be read
+/// back from its text (serde_json stops at 128), and far deeper values overflow the stack of whoever writes them.
+pub const MAX_JSON_DEPTH: usize = 100;
+
 /// Largest data of one artifact, in bytes.
 pub const MAX_ARTIFACT_BYTES: usize = 16 * 1024 * 1024;
 
@@ -40,8 +44,14 @@ pub const MAX_FAILURE_CAUSES: usize = 16;
 /// Plans that may wait in an orchestrator, by default. The next one gets `PlanError::QueueFull`.
 pub const QUEUE_CAPACITY: usize = 1_024;
 
+/// Most plans that an orchestrator may be told to let wait: each is held in memory whole.
+pub const MAX_QUEUE_CAPACITY: usize = 1_000_000;
+
 /// Most plans that one orchestrator runs at a time. Each is a task that holds its plan in memory.
 pub const MAX_CONCURRENT_PLANS: usize = 10_000;
+
+/// Runs that an orchestrator remembers as interrupted. What memory can still tell of a run, memory tells.
+pub const INTERRUPTED_RUNS: usize = 1_000;
 
 /// Longest wait for an allocator's answer. A plan that cannot be resolved holds back those behind it.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -43,28 +43,23 @@ impl RegistryAllocator {
         self.callables.keys().map(String::as_str)
     }
 
+    /// The registered name that looks most like this one, if it is at most two typing errors away.
+    fn most_like(&self, name: &str) -> Option<&str> {
+        let distance = |known: &str| strsim::damerau_levenshtein(&known.to_lowercase(), &name.to_lowercase());
+        let nearest = self.names().map(|known| (distance(known), known)).min()?;
+        (nearest.0 <= 2 && nearest.0 < name.chars().count()).then_some(nearest.1)
+    }
+
     fn find(&self, step: &Step) -> Result<Callable, AllocatorError> {
         let name = step.callable_name().unwrap_or_default();
         step.callable().or_else(|| self.callables.get(name)).cloned().ok_or_else(|| {
             AllocatorError::NotRegistered {
                 step_id: step.id().unwrap_or_default().to_owned(),
                 name: name.to_owned(),
-                similar: self.names().find(|known| is_similar(known, name)).map(str::to_owned),
+                similar: self.most_like(name).map(str::to_owned),
             }
         })
     }
-}
-
-/// Whether two names differ in case, or in at most two characters between a common start and a common end.
-fn is_similar(known: &str, name: &str) -> bool {
-    if known.eq_ignore_ascii_case(name) {
-        return true;
-    }
-    let (known, name): (Vec<char>, Vec<char>) = (known.chars().collect(), name.chars().collect());
-    let (short, long) = (known.len().min(name.len()), known.len().max(name.len()));
-    let start = known.iter().zip(&name).take_while(|(a, b)| a == b).count();
-    let end = known.iter().rev().zip(name.iter().rev()).take_while(|(a, b)| a == b).count();
-    short > 2 && long - (start + end).min(short) <= 2
 }
 
 impl Actor for RegistryAllocator {

@@ -11,9 +11,9 @@ use super::messages::{
 };
 use super::queue::Queue;
 use super::subscription::{EventStream, Subscription};
-use crate::event::{Event, Pattern};
+use crate::event::{Event, EventKind, Pattern};
+use crate::json;
 use crate::limits::{MAILBOX, MAX_PAYLOAD_BYTES, MAX_SUBSCRIBER_QUEUE, MAX_SUBSCRIPTIONS};
-use crate::plan::json_size;
 
 /// The actor that delivers events. See [`Subscribe`] for an example.
 #[derive(Default)]
@@ -100,7 +100,12 @@ impl Handler<Emit> for EventBus {
 
     fn handle(&mut self, Emit(event): Emit, _: &mut Self::Context) -> Self::Result {
         event.check_emittable()?;
-        let bytes = json_size(&event);
+        if let EventKind::Custom { payload, .. } = event.kind()
+            && json::any_too_deep(payload)
+        {
+            return Err(EmitError::TooDeep { event_type: event.event_type().to_owned() });
+        }
+        let bytes = json::size(&event);
         if bytes > MAX_PAYLOAD_BYTES {
             return Err(EmitError::TooLarge { event_type: event.event_type().to_owned(), bytes });
         }

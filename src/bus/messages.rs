@@ -7,7 +7,7 @@ use super::backlog::Place;
 use super::subscriber::{IntoSubscriber, Subscriber};
 use super::subscription::{EventStream, Subscription};
 use crate::event::{Event, InvalidEventType, InvalidPattern};
-use crate::limits::{MAX_PAYLOAD_BYTES, MAX_SUBSCRIPTIONS, SUBSCRIBER_QUEUE};
+use crate::limits::{MAX_JSON_DEPTH, MAX_PAYLOAD_BYTES, MAX_SUBSCRIPTIONS, SUBSCRIBER_QUEUE};
 
 /// Subscribes a closure or an actor to the events that match a pattern.
 ///
@@ -119,6 +119,12 @@ pub enum EmitError {
         event_type: String,
         /// Its size in bytes.
         bytes: usize,
+    },
+    /// The event's payload nests deeper than [`MAX_JSON_DEPTH`].
+    #[error("the event {event_type:?} nests deeper than {MAX_JSON_DEPTH} levels")]
+    TooDeep {
+        /// The event's type.
+        event_type: String,
     },
     /// The bus has stopped.
     #[error("the event bus has stopped")]

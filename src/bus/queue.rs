@@ -49,27 +49,22 @@ impl Queue {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds events; the oldest make room. Answers `false` when the subscription has ended.
+    /// Adds events, behind a mark for those that were lost before them; the oldest make room. Answers `false` when the
+    /// subscription has ended.
     pub(crate) fn push<'a>(&self, events: impl Iterator<Item = &'a Event>, lost_before: u64) -> bool {
         let mut inner = self.lock();
         if inner.ended {
             return false;
         }
-        inner.untold += lost_before;
-        inner.missed += lost_before;
-        let mut added = lost_before > 0;
-        for event in events {
-            added = true;
-            if inner.events.len() >= self.capacity {
-                inner.events.pop_front();
-                inner.untold += 1;
-                inner.missed += 1;
-                inner.handled += 1;
-            }
-            inner.events.push_back(event.clone());
-            inner.pushed += 1;
+        let pushed = inner.pushed;
+        if lost_before > 0 {
+            inner.missed += lost_before;
+            inner.append(lagged(lost_before), self.capacity);
         }
-        let reader = if added { inner.reader.take() } else { None };
+        for event in events {
+            inner.append(event.clone(), self.capacity);
+        }
+        let reader = if inner.pushed > pushed { inner.reader.take() } else { None };
         drop(inner);
         if let Some(reader) = reader {
             reader.wake();
@@ -95,14 +90,14 @@ impl Queue {
             inner.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let lagged = std::mem::take(&mut inner.untold);
-        if lagged == 0 && inner.events.len() <= most {
+        let untold = std::mem::take(&mut inner.untold);
+        if untold == 0 && inner.events.len() <= most {
             // The common case: the two lists change places, and nothing is copied.
             std::mem::swap(&mut inner.events, into);
             return Poll::Ready(Taken::Events);
         }
-        if lagged > 0 {
-            into.push_back(Event::ephemeral(None, EventKind::SubscriptionLagged { missed: lagged }));
+        if untold > 0 {
+            into.push_back(lagged(untold));
             // Counts as pushed, since the reader will count it as handled.
             inner.pushed += 1;
         }
@@ -176,6 +171,29 @@ impl Queue {
     pub(crate) fn missed(&self) -> u64 {
         self.lock().missed
     }
+}
+
+impl Inner {
+    fn append(&mut self, event: Event, capacity: usize) {
+        if self.events.len() >= capacity
+            && let Some(oldest) = self.events.pop_front()
+        {
+            self.handled += 1;
+            // A mark that makes room hands its count on; it has been counted as missed before.
+            if let EventKind::SubscriptionLagged { missed } = oldest.kind() {
+                self.untold += missed;
+            } else {
+                self.untold += 1;
+                self.missed += 1;
+            }
+        }
+        self.events.push_back(event);
+        self.pushed += 1;
+    }
+}
+
+fn lagged(missed: u64) -> Event {
+    Event::ephemeral(None, EventKind::SubscriptionLagged { missed })
 }
 
 fn wake_all(mut inner: MutexGuard<'_, Inner>) {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::EventKind;
-use crate::id::{IdFault, check_id, to_micros, uuid_at};
+use crate::id::{IdFault, check_id, shorten, to_micros, uuid_at};
 use crate::run::RunId;
 
 /// Something that happened: an envelope around an [`EventKind`].
@@ -159,10 +159,8 @@ impl Event {
         if RESERVED.iter().any(|prefix| event_type.starts_with(prefix)) {
             return Err(InvalidEventType::Reserved { event_type: event_type.to_owned() });
         }
-        check_id(event_type).map_err(|fault| InvalidEventType::Malformed {
-            event_type: event_type.chars().take(64).collect(),
-            fault,
-        })
+        check_id(event_type)
+            .map_err(|fault| InvalidEventType::Malformed { event_type: shorten(event_type), fault })
     }
 }
 

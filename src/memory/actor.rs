@@ -13,12 +13,13 @@ use super::volatile::VolatileStore;
 use crate::artifact::{Artifact, Project, TASK_RESULT, task_key};
 use crate::bus::{Backlog, Publish};
 use crate::event::Event;
-use crate::id::{IdFault, check_id, check_text, to_micros, uuid_at};
+use crate::id::{IdFault, check_id, check_text, shorten, to_micros, uuid_at};
 use crate::isolate::catch;
+use crate::json;
 use crate::limits::{
     GAP_RETRY, MAILBOX, MAX_ARTIFACT_BYTES, MAX_KEY_BYTES, MAX_META_BYTES, MAX_PAGE, PUBLISH_BACKLOG,
 };
-use crate::plan::{Output, json_size};
+use crate::plan::Output;
 use crate::run::RunRecord;
 
 /// The actor that owns a store: versioned artifacts, runs, and the sequence of events.
@@ -83,9 +84,7 @@ impl ProjectMemory {
 
     fn check(&self, project: &Project, key: &str, operation: Operation) -> Result<(), MemoryError> {
         check_project(project)?;
-        if operation != Operation::List {
-            check_text(key, MAX_KEY_BYTES).map_err(|fault| invalid_name("key", key, fault))?;
-        }
+        check_text(key, MAX_KEY_BYTES).map_err(|fault| invalid_name("key", key, fault))?;
         self.check_access(project, key, operation)
     }
 
@@ -155,7 +154,7 @@ fn check_project(project: &Project) -> Result<(), MemoryError> {
 }
 
 fn invalid_name(what: &'static str, name: &str, fault: IdFault) -> MemoryError {
-    MemoryError::InvalidName { what, name: name.chars().take(64).collect(), fault }
+    MemoryError::InvalidName { what, name: shorten(name), fault }
 }
 
 impl Bus {
@@ -214,15 +213,24 @@ impl Handler<Commit> for ProjectMemory {
 impl Handler<Put> for ProjectMemory {
     type Result = Result<Artifact, MemoryError>;
 
-    fn handle(&mut self, put: Put, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, mut put: Put, _: &mut Self::Context) -> Self::Result {
         self.check(&put.project, &put.key, Operation::Write)?;
-        let (key, bytes) = (|| put.key.to_string(), put.data.len());
+        check_id(&put.artifact_type)
+            .map_err(|fault| invalid_name("artifact type", &put.artifact_type, fault))?;
+        let bytes = put.data.len();
         if bytes > MAX_ARTIFACT_BYTES {
-            return Err(MemoryError::DataTooLarge { key: key(), bytes });
+            return Err(MemoryError::DataTooLarge { key: put.key, bytes });
         }
-        let bytes = json_size(&put.meta);
+        if json::any_too_deep(&put.meta) {
+            return Err(MemoryError::MetaTooDeep { key: put.key });
+        }
+        let before = guard(|| self.store.artifact(&put.project, &put.key, None))?;
+        let mut meta = before.map(|artifact| artifact.meta).unwrap_or_default();
+        meta.append(&mut put.meta);
+        put.meta = meta;
+        let bytes = json::size(&put.meta);
         if bytes > MAX_META_BYTES {
-            return Err(MemoryError::MetaTooLarge { key: key(), bytes });
+            return Err(MemoryError::MetaTooLarge { key: put.key, bytes });
         }
         let now = to_micros(SystemTime::now());
         Ok(guard(|| self.store.put(put, now))?)
@@ -251,7 +259,8 @@ impl Handler<ListKeys> for ProjectMemory {
     type Result = Result<Vec<String>, MemoryError>;
 
     fn handle(&mut self, list: ListKeys, _: &mut Self::Context) -> Self::Result {
-        self.check(&list.project, &list.prefix, Operation::List)?;
+        check_project(&list.project)?;
+        self.check_access(&list.project, &list.prefix, Operation::List)?;
         let (after, limit) = (list.after.as_deref(), list.limit.min(MAX_PAGE));
         Ok(guard(|| self.store.keys(&list.project, &list.prefix, after, limit))?)
     }
@@ -285,7 +294,15 @@ impl Handler<ListRuns> for ProjectMemory {
 impl Handler<GetOutputs> for ProjectMemory {
     type Result = Result<Option<Vec<Output>>, MemoryError>;
 
+    /// The outputs of a run are the contents of its steps' artifacts, so the same check guards them.
     fn handle(&mut self, GetOutputs(run_id): GetOutputs, _: &mut Self::Context) -> Self::Result {
+        if self.may.is_some()
+            && let Some(record) = guard(|| self.store.run(&run_id))?
+        {
+            for step_id in record.step_ids.iter().take(record.cursor) {
+                self.check_access(&record.project, &task_key(step_id), Operation::Read)?;
+            }
+        }
         Ok(guard(|| self.store.outputs(&run_id))?)
     }
 }

@@ -6,7 +6,7 @@ use actix::MailboxError;
 use super::access::Operation;
 use crate::artifact::Project;
 use crate::id::IdFault;
-use crate::limits::{MAX_ARTIFACT_BYTES, MAX_META_BYTES};
+use crate::limits::{MAX_ARTIFACT_BYTES, MAX_JSON_DEPTH, MAX_META_BYTES};
 use crate::run::RunId;
 
 /// Why memory did not do what it was asked.
@@ -49,6 +49,12 @@ pub enum MemoryError {
         /// The size in bytes.
         bytes: usize,
     },
+    /// The meta nests deeper than [`MAX_JSON_DEPTH`].
+    #[error("the meta of artifact {key:?} nests deeper than {MAX_JSON_DEPTH} levels")]
+    MetaTooDeep {
+        /// The key.
+        key: String,
+    },
     /// There is a run with this id already.
     #[error("there is a run {run_id} already; choose another run id")]
     RunExists {
@@ -56,7 +62,7 @@ pub enum MemoryError {
         run_id: RunId,
     },
     /// The store failed; whether the write happened is unknown.
-    #[error("the store failed")]
+    #[error("the store failed; what it was writing may or may not be stored")]
     Store(#[from] StoreError),
     /// The memory actor has stopped.
     #[error("the memory actor has stopped")]
@@ -71,14 +77,13 @@ impl MemoryError {
     }
 }
 
-/// A store failed. Whether what it was writing is stored is unknown.
+/// A store failed. Whether what it was writing is stored is unknown. Shows, and leads to the causes of, what went wrong.
 ///
 /// ```
 /// use lunacore::StoreError;
-/// use std::error::Error;
 ///
 /// let error = StoreError::new(std::io::Error::other("disk on fire"));
-/// assert_eq!(error.source().unwrap().to_string(), "disk on fire");
+/// assert_eq!(error.to_string(), "disk on fire");
 /// ```
 #[derive(Debug, Clone)]
 pub struct StoreError {
@@ -94,13 +99,13 @@ impl StoreError {
 
 impl std::fmt::Display for StoreError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a read or write failed")
+        self.source.fmt(f)
     }
 }
 
 impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.source)
+        self.source.source()
     }
 }
 

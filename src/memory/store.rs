@@ -27,7 +27,7 @@ pub trait Store: Send + 'static {
     /// [`MemoryError::Store`]: it is unknown whether it is stored.
     fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError>;
 
-    /// Stores one artifact outside a run, its meta merged over that of the version before.
+    /// Stores one artifact outside a run, with its meta as given (memory has merged it already).
     ///
     /// # Errors
     /// The store failed; whether it is stored is unknown.

@@ -111,13 +111,20 @@ impl VolatileStore {
         &versions.kept[versions.kept.len() - 1]
     }
 
-    fn accept(&mut self, run_id: &RunId, new: NewRun, at: SystemTime) -> Result<(), MemoryError> {
+    fn accept(
+        &mut self,
+        run_id: &RunId,
+        project: &Project,
+        new: NewRun,
+        at: SystemTime,
+    ) -> Result<(), MemoryError> {
         if self.run_order.contains_key(run_id) {
             return Err(MemoryError::RunExists { run_id: run_id.clone() });
         }
         self.accepted += 1;
         let record = RunRecord {
             run_id: run_id.clone(),
+            project: project.clone(),
             name: new.name,
             step_ids: new.step_ids,
             state: RunState::Queued,
@@ -173,7 +180,7 @@ impl Store for VolatileStore {
         let Commit { run_id, project, accept, update, output, artifacts, events } = commit;
         // The only step that can fail comes first, so that nothing is half done.
         if let Some(new) = accept {
-            self.accept(&run_id, *new, at)?;
+            self.accept(&run_id, &project, *new, at)?;
         }
         self.advance(&run_id, update, output, at);
         for NewArtifact { key, artifact_type, step: (index, step_id), data } in artifacts {
@@ -195,10 +202,7 @@ impl Store for VolatileStore {
     fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, StoreError> {
         let (project, key) = (put.project().clone(), put.key().to_owned());
         let (artifact_type, meta, data) = put.into_parts();
-        let before = self.projects.get(&project).and_then(|keys| keys.get(&key)).and_then(|v| v.kept.last());
-        let mut merged = before.map(|kept| kept.meta.to_map()).unwrap_or_default();
-        merged.extend(meta);
-        let (id, meta) = (uuid_at(at), Meta::Free(merged));
+        let (id, meta) = (uuid_at(at), Meta::Free(meta));
         let kept = Kept { id, version: 0, artifact_type, created_at: at, meta, run_id: None, data };
         Ok(self.insert(&project, key.clone(), kept).to_artifact(&project, &key))
     }

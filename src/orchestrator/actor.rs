@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,14 +17,18 @@ use super::machine::{self, Input, Position};
 use super::messages::{ExecutePlan, RunHandle, SubmitPlan};
 use super::runner::{Outcome, Runner, Sent, Watch, commit_of};
 use super::shutdown::Closing;
+use super::status::RunInfo;
 use crate::allocator::Resolve;
 use crate::artifact::Project;
 use crate::bus::{Backlog, Publish};
 use crate::isolate::message_of;
-use crate::limits::{MAILBOX, MAX_CONCURRENT_PLANS, PROGRESS_BACKLOG, QUEUE_CAPACITY, RESOLVE_TIMEOUT};
+use crate::limits::{
+    INTERRUPTED_RUNS, MAILBOX, MAX_CONCURRENT_PLANS, MAX_QUEUE_CAPACITY, PROGRESS_BACKLOG, QUEUE_CAPACITY,
+    RESOLVE_TIMEOUT,
+};
 use crate::memory::{Attach, Commit, GetRun, ListRuns, NewRun};
 use crate::plan::{Callable, CheckedPlan, RunScope};
-use crate::run::RunId;
+use crate::run::{RunId, RunState};
 
 /// The actor that runs plans: one at a time, in the order in which they came.
 ///
@@ -54,6 +58,8 @@ pub struct ExecutionOrchestrator {
     pub(crate) active: HashMap<RunId, Active>,
     /// The tickets of the runs that wait.
     pub(crate) tickets: HashMap<RunId, Ticket>,
+    /// Runs that were cut off here, the oldest first: memory may still hold them as running.
+    pub(crate) interrupted: VecDeque<RunInfo>,
     pub(crate) closing: Option<Closing>,
     /// Dropped with the actor, for whoever waits for its end.
     alive: Option<oneshot::Sender<()>>,
@@ -89,8 +95,7 @@ struct Submitted {
 impl ExecutionOrchestrator {
     /// An orchestrator that sends events to `bus`, commits to `memory` and asks `allocator` for callables.
     ///
-    /// Any actors that handle the messages will do; they are known by their messages only. The orchestrator introduces
-    /// the bus to the memory when it starts.
+    /// The actors are known by their messages only. The orchestrator introduces the bus to the memory when it starts.
     pub fn new<B, M>(bus: Addr<B>, memory: Addr<M>, allocator: impl Into<Recipient<Resolve>>) -> Self
     where
         B: Actor + Handler<Publish>,
@@ -114,6 +119,7 @@ impl ExecutionOrchestrator {
             waiting: HashMap::new(),
             active: HashMap::new(),
             tickets: HashMap::new(),
+            interrupted: VecDeque::new(),
             closing: None,
             alive: None,
         }
@@ -134,10 +140,11 @@ impl ExecutionOrchestrator {
         self
     }
 
-    /// Lets up to `plans` plans wait, [`QUEUE_CAPACITY`] by default. The next one gets [`PlanError::QueueFull`].
+    /// Lets up to `plans` plans wait, [`QUEUE_CAPACITY`] by default and [`MAX_QUEUE_CAPACITY`] at most. The next one gets
+    /// [`PlanError::QueueFull`].
     #[must_use]
     pub fn queue_capacity(mut self, plans: usize) -> Self {
-        self.line.capacity = plans;
+        self.line.capacity = plans.min(MAX_QUEUE_CAPACITY);
         self
     }
 
@@ -204,20 +211,22 @@ impl ExecutionOrchestrator {
     }
 
     fn start_run(&mut self, ticket: Ticket, accepted: bool, ctx: &mut Context<Self>) {
-        let Some(waiting) = self.take_waiting(ticket) else { return };
-        let first = if accepted {
+        let Some(waiting) = self.take_waiting(ticket) else {
+            self.line.finished();
+            return;
+        };
+        let (to, commit) = if accepted {
             // A plan that waits for a slot is queued, so this has an answer.
             let Some(started) = machine::decide(&waiting.plan, Position::QUEUED, Input::Start) else {
                 return;
             };
-            (started.to, started.next, waiting.commit(started))
+            (started.to, waiting.commit(started))
         } else {
             let started = machine::accept(&waiting.plan, true);
-            (started.to, started.next, waiting.accepting(started))
+            (started.to, waiting.accepting(started))
         };
-        let (to, next, commit) = first;
         // Sent here, for the order of the line too.
-        let first = Sent::new(to, next, self.links.commit.send(commit));
+        let first = Sent::new(to, self.links.commit.send(commit));
         let run_id = waiting.run_id;
         let report = self.links.progress_reporter(run_id.clone());
         let scope = Arc::new(RunScope::new(run_id.clone(), Arc::clone(&waiting.plan), report));
@@ -274,7 +283,7 @@ impl ExecutionOrchestrator {
             }
             Ok(callables) => {
                 let (got, steps) = (callables.len(), waiting.plan.len());
-                PlanError::Allocator { reason: format!("gave {got} callables for {steps} steps") }
+                PlanError::Allocator { reason: format!("gave callables for {got} of {steps} steps") }
             }
             Err(Unresolved::Step(error)) => PlanError::Unresolved(error),
             Err(Unresolved::Allocator(reason)) => PlanError::Allocator { reason },
@@ -295,14 +304,28 @@ impl ExecutionOrchestrator {
         if let Some(closing) = &mut self.closing {
             closing.count(&outcome);
         }
-        if let Err(Err(error)) = reply.send(outcome) {
-            log::warn!(target: "lunacore::orchestrator", "nobody waits for the answer: {error}");
+        // Nobody waits, so nobody would hear of a failure.
+        if let Err(unheard) = reply.send(outcome) {
+            if let Err(PlanError::StepFailed { run_id, .. } | PlanError::Memory { run_id, .. }) = &unheard {
+                let (run_id, error) =
+                    (run_id.as_str(), unheard.as_ref().map_or_else(|e| e.to_string(), |_| String::new()));
+                log::warn!(target: "lunacore::orchestrator", run_id; "{error}, and nobody waits for the answer");
+            }
         }
     }
 
     fn ended(&mut self, run_id: &RunId, outcome: Outcome) {
+        let info = self.info(run_id);
         let Some(active) = self.active.remove(run_id) else { return };
         self.line.finished();
+        if let Some(info) = info
+            && matches!(&outcome, Err(PlanError::Memory { .. } | PlanError::Interrupted { .. }))
+        {
+            self.interrupted.push_back(RunInfo { state: RunState::Interrupted, ..info });
+            if self.interrupted.len() > INTERRUPTED_RUNS {
+                self.interrupted.pop_front();
+            }
+        }
         self.settle(outcome, active.outcome, active.watch.cancels.take());
     }
 }

@@ -1,5 +1,8 @@
 //! The control messages: status, listing, cancellation. None of them waits for a step.
 
+use std::collections::HashMap;
+
+use actix::dev::RecipientRequest;
 use actix::{AsyncContext, Context, Handler, ResponseFuture};
 use tokio::sync::oneshot;
 
@@ -24,7 +27,10 @@ pub(crate) fn cancelled_by(outcome: &Outcome) -> Cancelled {
         Ok(_) => Ok(CancelOutcome::Finished(RunState::Completed)),
         Err(PlanError::StepFailed { .. }) => Ok(CancelOutcome::Finished(RunState::Failed)),
         Err(PlanError::Memory { source, .. }) => Err(ControlError::Memory(source.clone())),
-        Err(PlanError::Interrupted { .. }) => Ok(CancelOutcome::Stopping),
+        Err(PlanError::Interrupted { run_id, .. }) => {
+            Err(ControlError::Interrupted { run_id: run_id.clone() })
+        }
+        Err(PlanError::RunExists { run_id }) => Err(ControlError::UnknownRun { run_id: run_id.clone() }),
         // Refused before it was accepted, or cancelled: either way nothing runs.
         Err(_) => Ok(CancelOutcome::Cancelled),
     }
@@ -32,9 +38,13 @@ pub(crate) fn cancelled_by(outcome: &Outcome) -> Cancelled {
 
 impl ExecutionOrchestrator {
     /// How a run is doing, if it waits or runs here.
-    fn info(&self, run_id: &RunId) -> Option<RunInfo> {
+    pub(crate) fn info(&self, run_id: &RunId) -> Option<RunInfo> {
         if let Some(active) = self.active.get(run_id) {
             let (at, since) = (active.watch.at.get(), active.watch.since.get());
+            if at.state.is_final() {
+                // It is stored, and memory knows more: why it failed, and when.
+                return None;
+            }
             return Some(RunInfo::active(run_id.clone(), &active.plan, at, since));
         }
         let ticket = *self.tickets.get(run_id)?;
@@ -130,18 +140,35 @@ impl ExecutionOrchestrator {
     }
 }
 
+impl ExecutionOrchestrator {
+    /// The run, if it was cut off here.
+    fn interrupted(&self, run_id: &RunId) -> Option<RunInfo> {
+        self.interrupted.iter().rev().find(|info| info.run_id == *run_id).cloned()
+    }
+}
+
+/// What to tell of a run that is not here: what memory says, unless that is that it goes on, which we know better.
+fn told(
+    record: Result<RunRecord, ControlError>,
+    interrupted: Option<RunInfo>,
+) -> Result<RunInfo, ControlError> {
+    match (record, interrupted) {
+        (Ok(record), Some(info)) if !record.state.is_final() => Ok(info),
+        (Err(_), Some(info)) => Ok(info),
+        (record, _) => record.map(RunInfo::from),
+    }
+}
+
 impl Handler<PlanStatus> for ExecutionOrchestrator {
     type Result = ResponseFuture<Result<RunInfo, ControlError>>;
 
     fn handle(&mut self, PlanStatus(run_id): PlanStatus, _: &mut Self::Context) -> Self::Result {
-        let here = self.info(&run_id);
-        let record = here.is_none().then(|| self.links.get_run.send(GetRun(run_id.clone())));
-        Box::pin(async move {
-            match (here, record) {
-                (Some(info), _) => Ok(info),
-                (None, record) => record_of(run_id, record).await.map(RunInfo::from),
-            }
-        })
+        if let Some(info) = self.info(&run_id) {
+            return Box::pin(async move { Ok(info) });
+        }
+        let interrupted = self.interrupted(&run_id);
+        let record = self.links.get_run.send(GetRun(run_id.clone()));
+        Box::pin(async move { told(record_of(run_id, record).await, interrupted) })
     }
 }
 
@@ -150,16 +177,15 @@ impl Handler<ListPlans> for ExecutionOrchestrator {
 
     fn handle(&mut self, list: ListPlans, _: &mut Self::Context) -> Self::Result {
         // Runs that are here are told by us, who know more: the position in the line, the step in flight.
-        let here: Vec<RunInfo> =
-            self.active.keys().chain(self.tickets.keys()).filter_map(|run_id| self.info(run_id)).collect();
+        let known = self.active.keys().chain(self.tickets.keys()).filter_map(|run_id| self.info(run_id));
+        let mut known: HashMap<RunId, RunInfo> =
+            (self.interrupted.iter().cloned().chain(known)).map(|info| (info.run_id.clone(), info)).collect();
         let request = self.links.list_runs.send(ListRuns::new(list.after));
         Box::pin(async move {
             let records = request.await.unwrap_or(Err(MemoryError::Stopped))?;
-            let mut here: std::collections::HashMap<RunId, RunInfo> =
-                here.into_iter().map(|info| (info.run_id.clone(), info)).collect();
-            let told = records.into_iter().map(|record| match here.remove(&record.run_id) {
-                // What memory says of its state is the truth; a run may have gone on since we looked.
-                Some(info) if info.state == record.state => info,
+            let told = records.into_iter().map(|record| match known.remove(&record.run_id) {
+                // A run may have ended since we looked.
+                Some(info) if !record.state.is_final() => info,
                 _ => RunInfo::from(record),
             });
             Ok(told.collect())
@@ -174,25 +200,20 @@ impl Handler<CancelPlan> for ExecutionOrchestrator {
         if let Some(cancelled) = self.cancel(&run_id, ctx) {
             return Box::pin(async move { cancelled.await.unwrap_or(Err(ControlError::Stopped)) });
         }
-        let record = Some(self.links.get_run.send(GetRun(run_id.clone())));
+        let interrupted = self.interrupted(&run_id);
+        let record = self.links.get_run.send(GetRun(run_id.clone()));
         Box::pin(async move {
-            let record = record_of(run_id, record).await?;
-            if record.state.is_final() {
-                Ok(CancelOutcome::Finished(record.state))
-            } else {
-                Err(ControlError::NotHere { run_id: record.run_id, state: record.state })
+            let RunInfo { run_id, state, .. } = told(record_of(run_id, record).await, interrupted)?;
+            match state {
+                RunState::Interrupted => Err(ControlError::Interrupted { run_id }),
+                state if state.is_final() => Ok(CancelOutcome::Finished(state)),
+                state => Err(ControlError::NotHere { run_id, state }),
             }
         })
     }
 }
 
-async fn record_of(
-    run_id: RunId,
-    request: Option<actix::dev::RecipientRequest<GetRun>>,
-) -> Result<RunRecord, ControlError> {
-    let answer = match request {
-        Some(request) => request.await.unwrap_or(Err(MemoryError::Stopped))?,
-        None => None,
-    };
-    answer.ok_or(ControlError::UnknownRun { run_id })
+async fn record_of(run_id: RunId, request: RecipientRequest<GetRun>) -> Result<RunRecord, ControlError> {
+    let record = request.await.unwrap_or(Err(MemoryError::Stopped))?;
+    record.ok_or(ControlError::UnknownRun { run_id })
 }

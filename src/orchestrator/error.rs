@@ -134,6 +134,12 @@ pub enum ControlError {
         /// Its stored state.
         state: RunState,
     },
+    /// The run was cut off; nothing of it runs, and there is nothing to cancel.
+    #[error("run {run_id} is interrupted; nothing of it runs")]
+    Interrupted {
+        /// The run.
+        run_id: RunId,
+    },
     /// Memory failed.
     #[error("memory could not be read or written")]
     Memory(#[from] MemoryError),

@@ -59,9 +59,6 @@ impl Line {
 
     /// Puts a plan at the end; `None` when the line is full.
     pub(crate) fn join(&mut self) -> Option<Ticket> {
-        if self.waiting.len() >= self.capacity && self.active >= self.slots {
-            return None;
-        }
         // A free slot takes one plan more than the line holds.
         if self.waiting.len() >= self.capacity + self.slots.saturating_sub(self.active) {
             return None;

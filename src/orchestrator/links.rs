@@ -27,9 +27,10 @@ impl Links {
         &self,
         run_id: RunId,
     ) -> impl Fn(Arc<str>, u32, serde_json::Value) + Send + Sync + 'static {
-        let (publish, bound) = (self.publish.clone(), self.progress.clone());
+        // Weak, so that a context that is kept for ever does not keep the bus alive.
+        let (publish, bound) = (self.publish.downgrade(), self.progress.clone());
         move |task_id, attempt, value| {
-            if let Some(place) = bound.enter() {
+            if let (Some(publish), Some(place)) = (publish.upgrade(), bound.enter()) {
                 let kind = EventKind::TaskProgress { task_id, attempt, value: Arc::new(value) };
                 publish.do_send(Publish::ephemeral(Event::ephemeral(Some(run_id.clone()), kind), place));
             }

@@ -36,26 +36,12 @@ pub(crate) enum Input {
     Stop,
 }
 
-/// What to commit, and what to do once it is stored.
+/// What to commit. Once that is stored, a run in a final state is over; one that is running calls the step at its cursor.
 #[derive(Debug)]
 pub(crate) struct Decision {
     pub(crate) to: Position,
     pub(crate) failure: Option<Arc<StepFailure>>,
     pub(crate) events: Vec<EventKind>,
-    pub(crate) next: Next,
-}
-
-/// What a runner does when the decision is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// Wait for a slot.
-    Queue,
-    /// Call the step at the cursor.
-    Call,
-    /// Wait for the blocking code to end.
-    AwaitEnd,
-    /// Nothing: the run is over.
-    Finish,
 }
 
 /// A plan is accepted: it starts at once, or queues.
@@ -64,7 +50,7 @@ pub(crate) fn accept(plan: &CheckedPlan, has_slot: bool) -> Decision {
     if has_slot {
         start(plan, said(accepted))
     } else {
-        Decision { to: Position::QUEUED, failure: None, events: vec![accepted], next: Next::Queue }
+        Decision { to: Position::QUEUED, failure: None, events: vec![accepted] }
     }
 }
 
@@ -73,11 +59,13 @@ pub(crate) fn decide(plan: &CheckedPlan, at: Position, input: Input) -> Option<D
     let decision = match (at.state, input) {
         (RunState::Queued, Input::Start) => start(plan, Vec::new()),
         (RunState::Queued, Input::Cancel) => finish(at, RunState::Cancelled, None, Vec::new()),
-        (RunState::Running, Input::Completed { output, cancelled: false }) => {
+        // A cancellation comes before the next step; where there is none, it comes too late.
+        (RunState::Running, Input::Completed { output, cancelled })
+            if !cancelled || at.cursor + 1 == plan.len() =>
+        {
             proceed(plan, at.cursor + 1, said(completed(plan, at, output)))
         }
-        (RunState::Running, Input::Completed { output, cancelled: true })
-        | (RunState::Stopping, Input::Completed { output, .. }) => {
+        (RunState::Running | RunState::Stopping, Input::Completed { output, .. }) => {
             let events = said(completed(plan, at, output));
             let at = Position { cursor: at.cursor + 1, attempt: 0, ..at };
             finish(at, RunState::Cancelled, None, events)
@@ -94,7 +82,7 @@ pub(crate) fn decide(plan: &CheckedPlan, at: Position, input: Input) -> Option<D
         }
         (RunState::Running, Input::Stop) => {
             let to = Position { state: RunState::Stopping, ..at };
-            Decision { to, failure: None, events: Vec::new(), next: Next::AwaitEnd }
+            Decision { to, failure: None, events: Vec::new() }
         }
         _ => return None,
     };
@@ -115,7 +103,7 @@ fn proceed(plan: &CheckedPlan, cursor: usize, mut events: Vec<EventKind>) -> Dec
     let to = Position { state: RunState::Running, cursor, attempt: 1 };
     let (task_id, agent_id) = (Arc::clone(&step.id), Arc::clone(&step.agent));
     events.push(EventKind::TaskStarted { task_id, agent_id, attempt: to.attempt });
-    Decision { to, failure: None, events, next: Next::Call }
+    Decision { to, failure: None, events }
 }
 
 fn finish(
@@ -130,7 +118,7 @@ fn finish(
         None if state == RunState::Completed => EventKind::PlanCompleted {},
         None => EventKind::PlanCancelled {},
     });
-    Decision { to: Position { state, ..at }, failure, events, next: Next::Finish }
+    Decision { to: Position { state, ..at }, failure, events }
 }
 
 /// A first event, with room for those that mostly follow.
@@ -176,14 +164,13 @@ mod tests {
         let plan = plan(2);
         let first = accept(&plan, true);
         assert_eq!(types(&first), ["plan.accepted", "plan.started", "task.started"]);
-        assert_eq!(first.next, Next::Call);
         let second =
             decide(&plan, first.to, Input::Completed { output: output(), cancelled: false }).unwrap();
         assert_eq!(types(&second), ["task.completed", "task.started"]);
-        assert_eq!((second.to.cursor, second.next), (1, Next::Call));
+        assert_eq!((second.to.state, second.to.cursor), (RunState::Running, 1));
         let last = decide(&plan, second.to, Input::Completed { output: output(), cancelled: false }).unwrap();
         assert_eq!(types(&last), ["task.completed", "plan.completed"]);
-        assert_eq!((last.to.state, last.to.cursor, last.next), (RunState::Completed, 2, Next::Finish));
+        assert_eq!((last.to.state, last.to.cursor), (RunState::Completed, 2));
     }
 
     #[test]
@@ -251,7 +238,6 @@ mod tests {
             prop_assert!(count("task.started") <= decision.to.cursor + 1);
             let ends = count("plan.completed") + count("plan.failed") + count("plan.cancelled");
             prop_assert_eq!(ends, usize::from(decision.to.state.is_final()));
-            prop_assert_eq!(decision.next == Next::Finish, decision.to.state.is_final());
         }
     }
 }

@@ -13,7 +13,7 @@ use super::control::Cancelled;
 use super::error::PlanError;
 use super::invoke::Call;
 use super::links::{Links, stored};
-use super::machine::{self, Decision, Input, Next, Position};
+use super::machine::{self, Decision, Input, Position};
 use super::messages::CancelOutcome;
 use crate::artifact::{ArtifactData, Project, task_key, task_result};
 use crate::memory::{Commit, MemoryError, NewArtifact, RunUpdate};
@@ -57,15 +57,14 @@ struct Yield {
 /// A decision on its way to memory.
 pub(crate) struct Sent {
     pub(crate) to: Position,
-    pub(crate) next: Next,
     pub(crate) request: RecipientRequest<Commit>,
     output: Option<Output>,
 }
 
 impl Sent {
     /// A decision that completes no step.
-    pub(crate) fn new(to: Position, next: Next, request: RecipientRequest<Commit>) -> Self {
-        Self { to, next, request, output: None }
+    pub(crate) fn new(to: Position, request: RecipientRequest<Commit>) -> Self {
+        Self { to, request, output: None }
     }
 }
 
@@ -93,10 +92,10 @@ impl Runner {
     async fn drive(&mut self, mut sent: Sent) -> Outcome {
         let mut error = None;
         loop {
-            let next = sent.next;
+            let (is_last, completes) = (sent.to.state.is_final(), sent.output.is_some());
             let (decision, produced);
             match self.stored(sent).await {
-                Ok(()) if next == Next::Finish => return self.outcome(error),
+                Ok(()) if is_last => return self.outcome(error),
                 Ok(()) => {
                     (decision, produced, error) = match self.attempt().await? {
                         Attempt::Returned { output, produced } => {
@@ -107,8 +106,8 @@ impl Runner {
                         Attempt::Dropped => (self.decide(Input::Cancel), Yield::default(), None),
                     };
                 }
-                // A refused artifact is the step's own failure; anything else is the end of the run.
-                Err(refused) if refused.wrote_nothing() && self.watch.at.get().attempt > 0 => {
+                // What a step wants to store may be refused: its own failure. Anything else is the end of the run.
+                Err(refused) if refused.wrote_nothing() && completes => {
                     let refused = StepError::of_kind(FailureKind::Artifact, refused);
                     (decision, produced) = (self.failed(&refused), Yield::default());
                     error = Some(refused);
@@ -134,11 +133,11 @@ impl Runner {
     }
 
     fn send(&self, decision: Decision, produced: Yield) -> Sent {
-        let (to, next) = (decision.to, decision.next);
+        let to = decision.to;
         let mut commit = commit_of(&self.scope.run_id, &self.project, decision);
         let output = produced.output.as_ref().map(|(_, output)| output.clone());
         (commit.output, commit.artifacts) = (produced.output, produced.artifacts);
-        Sent { to, next, request: self.links.commit.send(commit), output }
+        Sent { to, request: self.links.commit.send(commit), output }
     }
 
     /// Waits until a decision is stored, and only then moves on.
@@ -178,8 +177,11 @@ impl Runner {
                     target: "lunacore::run", run_id, step_id, attempt;
                     "run {run_id} is cancelled and waits for the blocking code of step {step_id}"
                 );
-                self.stop().await?;
-                call.end().await
+                // Whether or not that can be stored, nothing else runs until the code has ended.
+                let stopping = self.stop().await;
+                let result = call.end().await;
+                stopping?;
+                result
             }
         };
         if let Some(began) = began {
@@ -239,7 +241,7 @@ impl Runner {
 
 /// The commit of a decision that produces nothing yet.
 pub(crate) fn commit_of(run_id: &RunId, project: &Project, decision: Decision) -> Commit {
-    let Decision { to, failure, events, next: _ } = decision;
+    let Decision { to, failure, events } = decision;
     let mut update = RunUpdate::new(to.state, to.cursor, to.attempt);
     update.failure = failure;
     let mut commit = Commit::new(run_id.clone(), project.clone(), update);

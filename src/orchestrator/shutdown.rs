@@ -49,7 +49,7 @@ impl ExecutionOrchestrator {
         // Draining ends with a cancellation, which has its own grace; without draining, the timeout is the grace.
         let until_end = if drain {
             ctx.run_later(timeout, Self::cancel_all);
-            timeout + STOP_GRACE
+            timeout.saturating_add(STOP_GRACE)
         } else {
             self.cancel_all(ctx);
             timeout.max(STOP_GRACE)

@@ -3,8 +3,9 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::step::{DEFAULT_AGENT, Plan, Step};
-use crate::id::{IdFault, check_id};
-use crate::limits::MAX_STEPS;
+use crate::id::{IdFault, check_id, shorten};
+use crate::json;
+use crate::limits::{MAX_JSON_DEPTH, MAX_STEPS};
 
 /// What is wrong with a plan.
 ///
@@ -43,6 +44,14 @@ pub enum InvalidPlan {
         first: usize,
         /// The place of the second.
         second: usize,
+    },
+    /// A step's input or one of its attributes nests deeper than [`MAX_JSON_DEPTH`].
+    #[error("the input or an attribute of step {index} ({id:?}) nests deeper than {MAX_JSON_DEPTH} levels")]
+    TooDeep {
+        /// The step's id.
+        id: String,
+        /// Its place.
+        index: usize,
     },
     /// The plan is longer than [`MAX_STEPS`].
     #[error("the plan has {steps} steps, more than {MAX_STEPS}; split it")]
@@ -85,6 +94,9 @@ impl CheckedPlan {
             for (what, name) in step.names() {
                 check_name(what, name, || format!("step {index} ({id:?})"))?;
             }
+            if json::is_too_deep(step.get_input()) || json::any_too_deep(step.attributes()) {
+                return Err(InvalidPlan::TooDeep { id: id.to_string(), index });
+            }
             match by_id.entry(Arc::clone(&id)) {
                 Entry::Vacant(free) => free.insert(index),
                 Entry::Occupied(taken) => {
@@ -126,8 +138,4 @@ impl CheckedPlan {
 
 fn check_name(what: &'static str, name: &str, place: impl FnOnce() -> String) -> Result<(), InvalidPlan> {
     check_id(name).map_err(|fault| InvalidPlan::Name { what, name: shorten(name), place: place(), fault })
-}
-
-fn shorten(text: &str) -> String {
-    text.chars().take(64).collect()
 }

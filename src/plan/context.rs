@@ -7,10 +7,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::check::{CheckedPlan, CheckedStep};
 use super::output::Output;
-use crate::artifact::ArtifactData;
-use crate::id::{IdFault, check_text};
+use crate::artifact::{ArtifactData, TASK_PREFIX};
+use crate::id::{IdFault, check_text, shorten};
+use crate::json;
 use crate::limits::{
-    MAX_ARTIFACT_BYTES, MAX_KEY_BYTES, MAX_PAYLOAD_BYTES, MAX_STAGED_ARTIFACTS, MAX_STAGED_BYTES,
+    MAX_ARTIFACT_BYTES, MAX_JSON_DEPTH, MAX_KEY_BYTES, MAX_PAYLOAD_BYTES, MAX_STAGED_ARTIFACTS,
+    MAX_STAGED_BYTES,
 };
 use crate::run::RunId;
 
@@ -193,12 +195,19 @@ impl StepContext {
     /// the bus is far behind.
     ///
     /// # Errors
-    /// [`ContextError::ProgressTooLarge`].
+    /// [`ContextError::ProgressTooLarge`], [`ContextError::ProgressTooDeep`], or [`ContextError::AttemptEnded`] when the
+    /// context outlived its call.
     pub fn progress(&self, value: impl Into<Value>) -> Result<(), ContextError> {
         let value = value.into();
-        let bytes = json_size(&value);
+        if json::is_too_deep(&value) {
+            return Err(ContextError::ProgressTooDeep);
+        }
+        let bytes = json::size(&value);
         if bytes > MAX_PAYLOAD_BYTES {
             return Err(ContextError::ProgressTooLarge { bytes });
+        }
+        if lock(&self.scope.staged).open_for != Some((self.index, self.attempt)) {
+            return Err(ContextError::AttemptEnded);
         }
         if let Some(checked) = self.checked() {
             (self.scope.report)(Arc::clone(&checked.id), self.attempt, value);
@@ -210,7 +219,7 @@ impl StepContext {
     /// result, or not at all when the step fails.
     ///
     /// # Errors
-    /// [`ContextError::ArtifactKey`], [`ContextError::ArtifactTooLarge`], [`ContextError::TooManyArtifacts`], or
+    /// [`ContextError::ArtifactKey`], [`ContextError::ReservedKey`] for `task:…`, [`ContextError::ArtifactTooLarge`], [`ContextError::TooManyArtifacts`], or
     /// [`ContextError::AttemptEnded`] when the context outlived its call.
     pub fn put_artifact(
         &self,
@@ -219,7 +228,10 @@ impl StepContext {
     ) -> Result<(), ContextError> {
         let (key, data) = (key.into(), data.into());
         if let Err(fault) = check_text(&key, MAX_KEY_BYTES) {
-            return Err(ContextError::ArtifactKey { key: key.chars().take(64).collect(), fault });
+            return Err(ContextError::ArtifactKey { key: shorten(&key), fault });
+        }
+        if key.starts_with(TASK_PREFIX) {
+            return Err(ContextError::ReservedKey { key: shorten(&key) });
         }
         let bytes = data.len();
         if bytes > MAX_ARTIFACT_BYTES {
@@ -251,23 +263,6 @@ impl fmt::Debug for StepContext {
             .field("attempt", &self.attempt)
             .finish_non_exhaustive()
     }
-}
-
-/// The size of a value's JSON, without making it.
-pub(crate) fn json_size(value: &impl serde::Serialize) -> usize {
-    struct Count(usize);
-    impl std::io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut count = Count(0);
-    // Values of our own always serialise; one that does not is treated as too large.
-    serde_json::to_writer(&mut count, value).map_or(usize::MAX, |()| count.0)
 }
 
 /// A step asked its context for something that is not there, or that cannot be.
@@ -310,6 +305,15 @@ pub enum ContextError {
     ProgressTooLarge {
         /// Its size in bytes.
         bytes: usize,
+    },
+    /// A progress report nests deeper than [`MAX_JSON_DEPTH`].
+    #[error("the progress report nests deeper than {MAX_JSON_DEPTH} levels")]
+    ProgressTooDeep,
+    /// The key is of the form that results of steps have.
+    #[error("the artifact key {key:?} is reserved for the result of a step; choose one without \"task:\"")]
+    ReservedKey {
+        /// The key, shortened.
+        key: String,
     },
     /// The key cannot be one.
     #[error("the artifact key {key:?} {fault}")]

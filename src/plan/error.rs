@@ -3,14 +3,16 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::limits::MAX_OUTPUT_BYTES;
+use crate::isolate::Guarded;
+use crate::limits::{MAX_JSON_DEPTH, MAX_OUTPUT_BYTES};
 use crate::run::FailureKind;
 
 /// The error of a step: any error value, kept as it is.
 ///
 /// Everything that converts into `Box<dyn Error + Send + Sync>` converts into this one: `std` errors, `anyhow::Error`,
 /// `&str` and `String`. So `?` works in callables. Like `anyhow::Error` it does not implement
-/// [`Error`] itself but dereferences to the error inside. Cloning is cheap.
+/// [`Error`] itself but dereferences to the error inside. Cloning is cheap. (An `anyhow::Error` keeps its messages, and its
+/// causes can be downcast; its outermost type is hidden by anyhow's own conversion.)
 ///
 /// ```
 /// use lunacore::StepError;
@@ -29,12 +31,18 @@ use crate::run::FailureKind;
 #[derive(Clone)]
 pub struct StepError {
     kind: FailureKind,
-    error: Arc<dyn Error + Send + Sync>,
+    /// Guarded, because the last to let go of it may be an actor, and its `Drop` is the user's code.
+    error: Arc<Guarded<Box<dyn Error + Send + Sync>>>,
 }
+
+/// Stands in for an error that is being dropped; nobody can hold one then.
+#[derive(Debug, thiserror::Error)]
+#[error("the error is gone")]
+struct Gone;
 
 impl StepError {
     pub(crate) fn of_kind(kind: FailureKind, error: impl Error + Send + Sync + 'static) -> Self {
-        Self { kind, error: Arc::new(error) }
+        Self { kind, error: Arc::new(Guarded::new(Box::new(error))) }
     }
 
     pub(crate) fn panic(message: String) -> Self {
@@ -51,7 +59,7 @@ impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for StepError {
         let boxed: Box<dyn Error + Send + Sync> = error.into();
         // An `OutputError` that a callable's return value raised keeps its kind.
         let kind = if boxed.is::<OutputError>() { FailureKind::Output } else { FailureKind::Error };
-        Self { kind, error: Arc::from(boxed) }
+        Self { kind, error: Arc::new(Guarded::new(boxed)) }
     }
 }
 
@@ -59,19 +67,19 @@ impl Deref for StepError {
     type Target = dyn Error + Send + Sync;
 
     fn deref(&self) -> &Self::Target {
-        &*self.error
+        self.error.get().map_or(&Gone, |error| &**error)
     }
 }
 
 impl fmt::Display for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.error, f)
+        fmt::Display::fmt(&**self, f)
     }
 }
 
 impl fmt::Debug for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.error, f)
+        fmt::Debug::fmt(&**self, f)
     }
 }
 
@@ -96,6 +104,9 @@ pub enum OutputError {
         /// Its size in bytes: of the string form, or of the raw bytes.
         bytes: usize,
     },
+    /// The output nests deeper than [`MAX_JSON_DEPTH`].
+    #[error("the output nests deeper than {MAX_JSON_DEPTH} levels; return a flatter value, or its text")]
+    TooDeep,
     /// The output has no JSON form.
     #[error("the output has no JSON form")]
     NotJson {

@@ -13,7 +13,7 @@ pub(crate) use callable::Kind as CallableKind;
 pub(crate) use check::CheckedPlan;
 pub use check::InvalidPlan;
 pub use context::{ContextError, StepContext};
-pub(crate) use context::{RunScope, StagedArtifact, json_size};
+pub(crate) use context::{RunScope, StagedArtifact};
 pub use error::{OutputError, StepError, StepPanic};
 pub use into_callable::IntoCallable;
 pub(crate) use output::check_size;

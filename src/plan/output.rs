@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::error::{OutputError, StepError};
+use crate::json;
 use crate::limits::MAX_OUTPUT_BYTES;
 
 /// What a step returned: a JSON value or raw bytes. Cloning shares the content.
@@ -59,7 +60,7 @@ impl Output {
     }
 
     /// Reads the output as a `T`. Bytes can be read as `Bytes`, as a sequence of numbers, or, when they are UTF-8, as
-    /// a string.
+    /// a string; as a `Value` they are their JSON form.
     ///
     /// # Errors
     /// The output does not have the shape of a `T`.
@@ -92,7 +93,19 @@ impl<'de> Deserializer<'de> for BytesReader<'_> {
     type Error = serde_json::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_string(BASE64_STANDARD.encode(self.0))
+    }
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
         visitor.visit_bytes(self.0)
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_bytes(self.0)
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value, Self::Error> {
+        self.deserialize_seq(visitor)
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
@@ -124,8 +137,7 @@ impl<'de> Deserializer<'de> for BytesReader<'_> {
     }
 
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct tuple
-        tuple_struct map struct enum identifier ignored_any
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char unit unit_struct tuple_struct map struct enum identifier ignored_any
     }
 }
 
@@ -160,18 +172,19 @@ pub trait IntoOutput {
     fn into_output(self) -> Result<Output, StepError>;
 }
 
-/// A return value that is stored as its JSON form.
+/// A return value that is stored as its JSON form, as `serde_json` makes it: a NaN inside becomes null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Json<T>(pub T);
 
-fn json(value: Value) -> Output {
+fn of_value(value: Value) -> Output {
     Output::Json(Arc::new(value))
 }
 
-/// Refuses what is over [`MAX_OUTPUT_BYTES`], and gives the string form that had to be made to know.
+/// Refuses what nests too deep or is over [`MAX_OUTPUT_BYTES`], and gives the string form that had to be made to know.
 pub(crate) fn check_size(output: &Output) -> Result<Cow<'_, str>, OutputError> {
     let (bytes, text) = match output {
         Output::Bytes(bytes) => (bytes.len(), Cow::Borrowed("")),
+        Output::Json(value) if json::is_too_deep(value) => return Err(OutputError::TooDeep),
         Output::Json(_) => {
             let text = output.to_text();
             (text.len(), text)
@@ -184,7 +197,7 @@ macro_rules! outputs_by_from {
     ($($type:ty)*) => {$(
         impl IntoOutput for $type {
             fn into_output(self) -> Result<Output, StepError> {
-                Ok(json(Value::from(self)))
+                Ok(of_value(Value::from(self)))
             }
         }
     )*};
@@ -207,7 +220,7 @@ outputs_by_serde! { i128 u128 char Box<str> Arc<str> }
 impl IntoOutput for f64 {
     fn into_output(self) -> Result<Output, StepError> {
         match serde_json::Number::from_f64(self) {
-            Some(number) => Ok(json(Value::Number(number))),
+            Some(number) => Ok(of_value(Value::Number(number))),
             None => Err(OutputError::NotFinite { number: self }.into()),
         }
     }
@@ -215,7 +228,8 @@ impl IntoOutput for f64 {
 
 impl IntoOutput for f32 {
     fn into_output(self) -> Result<Output, StepError> {
-        f64::from(self).into_output()
+        // By way of its shortest text: widened as it is, 0.1 would become 0.10000000149011612.
+        self.to_string().parse::<f64>().unwrap_or(f64::NAN).into_output()
     }
 }
 
@@ -234,14 +248,14 @@ impl IntoOutput for Output {
 impl<T: Serialize> IntoOutput for Json<T> {
     fn into_output(self) -> Result<Output, StepError> {
         serde_json::to_value(self.0)
-            .map(json)
+            .map(of_value)
             .map_err(|error| OutputError::NotJson { source: Arc::new(error) }.into())
     }
 }
 
 impl<T: IntoOutput> IntoOutput for Option<T> {
     fn into_output(self) -> Result<Output, StepError> {
-        self.map_or_else(|| Ok(json(Value::Null)), T::into_output)
+        self.map_or_else(|| Ok(of_value(Value::Null)), T::into_output)
     }
 }
 
@@ -249,7 +263,7 @@ impl<T: IntoOutput> IntoOutput for Vec<T> {
     fn into_output(self) -> Result<Output, StepError> {
         let values: Result<Vec<Value>, StepError> =
             self.into_iter().map(|item| item.into_output().map(into_value)).collect();
-        values.map(|values| json(Value::Array(values)))
+        values.map(|values| of_value(Value::Array(values)))
     }
 }
 

@@ -3,6 +3,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::isolate::catch;
 use crate::limits::{MAX_FAILURE_BYTES, MAX_FAILURE_CAUSES};
 
 /// Why an attempt of a step failed, as data: what is stored and what events carry.
@@ -53,6 +54,16 @@ impl StepFailure {
     /// Records `error` and its chain of sources, within the limits.
     #[must_use]
     pub fn record(kind: FailureKind, error: &(dyn Error + 'static)) -> Self {
+        // The messages are made by code of the user's.
+        let recorded = catch(|| Self::read(kind, error));
+        recorded.unwrap_or_else(|message| {
+            let message =
+                shorten(format!("the error could not be shown, for its message panicked: {message}"));
+            Self { kind: FailureKind::Panic, message, causes: Vec::new() }
+        })
+    }
+
+    fn read(kind: FailureKind, error: &(dyn Error + 'static)) -> Self {
         let causes = std::iter::successors(error.source(), |cause| (*cause).source())
             .take(MAX_FAILURE_CAUSES)
             .map(|cause| shorten(cause.to_string()))

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
-use crate::id::{IdFault, check_id, uuid_at};
+use crate::id::{IdFault, check_id, shorten, uuid_at};
 use crate::limits::MAX_ID_BYTES;
 
 /// The name of a run: a UUIDv7 (RFC 9562), or whatever the caller chose.
@@ -58,7 +58,7 @@ impl FromStr for RunId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match check_id(text) {
             Ok(()) => Ok(Self(Arc::from(text))),
-            Err(fault) => Err(InvalidRunId { id: text.chars().take(64).collect(), fault }),
+            Err(fault) => Err(InvalidRunId { id: shorten(text), fault }),
         }
     }
 }

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{RunId, RunState, StepFailure};
+use crate::artifact::Project;
 
 /// What a store knows of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,6 +10,8 @@ use super::{RunId, RunState, StepFailure};
 pub struct RunRecord {
     /// The run.
     pub run_id: RunId,
+    /// The project that its artifacts go to.
+    pub project: Project,
     /// The plan's name, if it has one.
     pub name: Option<Arc<str>>,
     /// The ids of the plan's steps, in order.

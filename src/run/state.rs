@@ -26,6 +26,8 @@ pub enum RunState {
     Failed,
     /// It was cancelled.
     Cancelled,
+    /// It was cut off, by a failure of memory for example, and does not go on by itself.
+    Interrupted,
 }
 
 impl RunState {
@@ -45,6 +47,7 @@ impl RunState {
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
         }
     }
 }

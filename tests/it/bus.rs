@@ -3,7 +3,7 @@
 use std::future::{pending, ready};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use futures_util::{FutureExt, StreamExt};
@@ -123,13 +123,14 @@ impl Hold {
 struct Held {
     called: UnboundedSender<String>,
     released: mpsc::Receiver<()>,
+    patience_ends: Instant,
 }
 
 impl Held {
     /// Fails only when the test does not come to the point where it lets go.
     fn wait(&mut self, event: &Event) -> Result<(), &'static str> {
         let _ = self.called.send(short(event));
-        match self.released.recv_timeout(PATIENCE) {
+        match self.released.recv_timeout(self.patience_ends.saturating_duration_since(Instant::now())) {
             Err(mpsc::RecvTimeoutError::Timeout) => Err("nobody let go of this subscriber"),
             _ => Ok(()),
         }
@@ -138,7 +139,10 @@ impl Held {
 
 fn hold() -> (Held, Hold) {
     let ((called, called_receiver), (release, released)) = (unbounded_channel(), mpsc::channel());
-    (Held { called, released }, Hold { called: called_receiver, release })
+    (
+        Held { called, released, patience_ends: Instant::now() + PATIENCE },
+        Hold { called: called_receiver, release },
+    )
 }
 
 /// A sync subscriber that is held in every call, on its thread of the blocking pool.
@@ -944,6 +948,18 @@ async fn the_types_of_this_crate_cannot_be_emitted() {
         emit(&bus, Event::custom(event_type, json!({}))).await;
     }
     assert_eq!(waiting(&mut events), ["planned", "tasks.x", "my.plan.x"]);
+}
+
+#[actix::test]
+#[ignore = "bug: an application's event may carry a sequence number and run id, which only stored events have"]
+async fn an_emitted_event_has_no_place_in_the_sequence() {
+    let bus = EventBus::new().start();
+    let mut events = stream(&bus, "*", 10).await;
+    let kind = tick(0).kind().clone();
+    let forged = Event::stored(7, std::time::SystemTime::now(), run_id("not-a-run"), kind);
+    let emitted = bus.send(Emit(forged)).await.unwrap();
+    let delivered = events.next().now_or_never().flatten();
+    assert!(emitted.is_err() || delivered.is_some_and(|event| event.seq().is_none()));
 }
 
 #[actix::test]

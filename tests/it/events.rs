@@ -661,6 +661,24 @@ fn an_event_with_a_malformed_field_is_not_read() {
 }
 
 #[test]
+#[ignore = "bug: the error is \"data did not match any variant of untagged enum EventKind\", which names no field"]
+fn an_event_without_a_type_is_refused_with_a_message_that_says_so() {
+    for json in [envelope(json!({})), envelope(json!({ "type": 5 }))] {
+        let error = serde_json::from_value::<Event>(json).unwrap_err().to_string();
+        assert!(error.contains("`type`"), "{error}");
+    }
+}
+
+#[test]
+#[ignore = "bug: a timestamp with nanoseconds is read as it is but written in microseconds, so the event differs when reread"]
+fn an_event_with_nanoseconds_is_read_to_the_microsecond() {
+    let json = envelope(json!({ "type": "plan.started", "timestamp": "2026-11-23T12:00:00.123456789Z" }));
+    let event: Event = serde_json::from_value(json).unwrap();
+    let reread: Event = serde_json::from_value(serde_json::to_value(&event).unwrap()).unwrap();
+    assert_eq!(reread, event);
+}
+
+#[test]
 fn a_custom_object_becomes_the_events_own_fields() {
     let event = Event::custom("a.b", json!({ "x": 1, "task_id": "t", "data": null }));
     assert_eq!(body(&event), json!({ "type": "a.b", "x": 1, "task_id": "t", "data": null }));

@@ -1,0 +1,56 @@
+//! The two measures of JSON: how large its text is, and how deep it nests.
+
+use serde_json::{Map, Value};
+
+use crate::limits::MAX_JSON_DEPTH;
+
+/// The size of a value's JSON text in bytes, without making it. `usize::MAX` for what has none.
+pub(crate) fn size(value: &impl serde::Serialize) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, value).map_or(usize::MAX, |()| count.0)
+}
+
+/// Whether arrays and objects nest deeper than [`MAX_JSON_DEPTH`]. To be asked before a value is written, compared or
+/// read: all of these recurse.
+pub(crate) fn is_too_deep(value: &Value) -> bool {
+    is_deeper(value, MAX_JSON_DEPTH)
+}
+
+/// The same for the members of an object.
+pub(crate) fn any_too_deep(map: &Map<String, Value>) -> bool {
+    map.values().any(|value| is_deeper(value, MAX_JSON_DEPTH - 1))
+}
+
+fn is_deeper(value: &Value, limit: usize) -> bool {
+    match value {
+        Value::Array(items) => limit == 0 || items.iter().any(|item| is_deeper(item, limit - 1)),
+        Value::Object(members) => limit == 0 || members.values().any(|item| is_deeper(item, limit - 1)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_is_counted_exactly() {
+        let nested = |depth| (0..depth).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
+        assert!(!is_too_deep(&nested(MAX_JSON_DEPTH)));
+        assert!(is_too_deep(&nested(MAX_JSON_DEPTH + 1)));
+        // What is allowed can be read back: serde_json stops at 128.
+        let text = nested(MAX_JSON_DEPTH).to_string();
+        assert!(serde_json::from_str::<Value>(&text).is_ok());
+        assert_eq!(size(&nested(3)), "[[[null]]]".len());
+    }
+}
