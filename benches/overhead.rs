@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use actix::prelude::*;
-use lunacore::{Engine, Event, EventKind, ExecutePlan, IntoOutput, Plan, PlanStatus, RunId, Step};
+use lunacore::{Engine, Event, EventKind, ExecutePlan, Plan, PlanStatus, RunId, Step};
 use serde_json::Value;
 
 const ROUNDS: usize = 15;
@@ -126,7 +126,7 @@ async fn plain_floor(steps: usize) -> f64 {
         Box::new(|| Box::pin(async { Value::from("x") }))
     }
     let calls: Vec<(Arc<str>, _)> = (0..steps).map(|n| (Arc::from(format!("step_{n}")), boxed())).collect();
-    let (run_id, agent_id): (RunId, Arc<str>) = (RunId::random(), Arc::from("orchestrator"));
+    let (run_id, [started, completed]) = (RunId::random(), events_of_a_step().await);
     let (send, mut receive) = tokio::sync::broadcast::channel::<Event>(1_024);
     let (mut artifacts, mut results, mut seq) = (HashMap::new(), Vec::new(), 0);
     let began = Instant::now();
@@ -135,22 +135,28 @@ async fn plain_floor(steps: usize) -> f64 {
             seq += 1;
             send.send(Event::stored(seq, SystemTime::now(), run_id.clone(), kind)).unwrap();
         };
-        let (task_id, agent_id) = (Arc::clone(step_id), Arc::clone(&agent_id));
-        broadcast(EventKind::TaskStarted { task_id, agent_id, attempt: 1 });
+        broadcast(started.clone());
         let value = call().await;
         let (id, created_at) = (uuid::Uuid::from_u128(fastrand::u128(..)), SystemTime::now());
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let step = (index, Arc::clone(step_id));
         let kept = Kept { id, version: 1, created_at, step, run_id: run_id.clone(), text };
         artifacts.insert(format!("task:{step_id}"), vec![kept]);
-        let result = value.clone().into_output().unwrap();
-        broadcast(EventKind::TaskCompleted { task_id: Arc::clone(step_id), result });
+        broadcast(completed.clone());
         results.push(value);
         while receive.try_recv().is_ok() {}
     }
     let cost = per(began, steps);
     assert_eq!((artifacts.len(), results.len()), (steps, steps));
     cost
+}
+
+/// What the two events of a step say, as the orchestrator makes them.
+async fn events_of_a_step() -> [EventKind; 2] {
+    let engine = Engine::builder().start().unwrap();
+    let mut events = engine.subscribe_stream("task.*").await.unwrap();
+    engine.execute(plan(1)).await.unwrap();
+    [events.next().await.unwrap().kind().clone(), events.next().await.unwrap().kind().clone()]
 }
 
 fn plan(steps: usize) -> Plan {
@@ -189,7 +195,7 @@ async fn plans(count: usize, steps: usize, subscribers: usize) -> f64 {
 async fn status_p99() -> Duration {
     let engine = Engine::builder().start().unwrap();
     let run_id: RunId = "busy".parse().unwrap();
-    let steps = (0..2_000).map(|_| {
+    let steps = (0..50_000).map(|_| {
         Step::unnamed(|| async {
             for _ in 0..20 {
                 tokio::task::yield_now().await;
@@ -203,7 +209,10 @@ async fn status_p99() -> Duration {
         engine.orchestrator().send(PlanStatus(run_id.clone())).await.unwrap().unwrap();
         times.push(began.elapsed());
     }
-    run.await.unwrap();
+    let still = engine.status(&run_id).await.unwrap();
+    assert!(!still.state.is_final(), "the steps ended before the questions did");
+    engine.cancel(&run_id).await.unwrap();
+    assert!(run.await.is_err());
     times.sort();
     times[times.len() * 99 / 100]
 }

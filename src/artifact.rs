@@ -1,14 +1,15 @@
-//! Stored results: artifacts, their data, and the project they belong to.
+//! Stored results: artifacts and their data.
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::id::uuid_at;
+use crate::project::Project;
 use crate::run::RunId;
 
 /// One version of a stored result.
@@ -36,6 +37,23 @@ pub struct Artifact {
 }
 
 impl Artifact {
+    /// A version with a new id, the type `"data"`, no meta and no run; the fields are there to be set.
+    #[must_use]
+    pub fn new(project: Project, key: String, version: u64, data: ArtifactData, at: SystemTime) -> Self {
+        let (artifact_type, meta) = (Arc::from("data"), Map::new());
+        Self {
+            id: uuid_at(at),
+            project,
+            key,
+            version,
+            artifact_type,
+            created_at: at,
+            meta,
+            run_id: None,
+            data,
+        }
+    }
+
     /// The content, if it is text.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
@@ -128,54 +146,6 @@ impl From<Vec<u8>> for ArtifactData {
 impl From<&[u8]> for ArtifactData {
     fn from(bytes: &[u8]) -> Self {
         Self::Bytes(Bytes::copy_from_slice(bytes))
-    }
-}
-
-/// A tenant and one of its projects: keys of one project are invisible to every other. Both are `"default"` by default.
-///
-/// ```
-/// use lunacore::Project;
-///
-/// let web = Project::new("acme", "web");
-/// assert_eq!(web.to_string(), "acme/web");
-/// assert_eq!(Project::default().to_string(), "default/default");
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Project {
-    tenant: Arc<str>,
-    project: Arc<str>,
-}
-
-impl Project {
-    /// A project of a tenant. The names are checked when they are used.
-    pub fn new(tenant: impl Into<Arc<str>>, project: impl Into<Arc<str>>) -> Self {
-        Self { tenant: tenant.into(), project: project.into() }
-    }
-
-    /// The tenant's name.
-    #[must_use]
-    pub fn tenant(&self) -> &str {
-        &self.tenant
-    }
-
-    /// The project's name within the tenant.
-    #[must_use]
-    pub fn project(&self) -> &str {
-        &self.project
-    }
-}
-
-impl Default for Project {
-    fn default() -> Self {
-        // One allocation for the two names: a plan makes one of these.
-        let name: Arc<str> = Arc::from("default");
-        Self { tenant: Arc::clone(&name), project: name }
-    }
-}
-
-impl fmt::Display for Project {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.tenant, self.project)
     }
 }
 

@@ -11,7 +11,7 @@
 //! ```
 //! use actix::prelude::*;
 //! use lunacore::{
-//!     Event, EventBus, ExecutePlan, ExecutionOrchestrator, Get, ProjectMemory, SimpleAllocator, Step, Subscribe,
+//!     Event, EventBus, ExecutePlan, ExecutionOrchestrator, Flush, Get, ProjectMemory, SimpleAllocator, Step, Subscribe,
 //! };
 //!
 //! #[actix::main]
@@ -32,6 +32,8 @@
 //!
 //!     let artifact = memory.send(Get::latest("task:process")).await??.expect("the step has completed");
 //!     assert_eq!(artifact.text(), Some("processed_data"));
+//!
+//!     bus.send(Flush::default()).await??; // subscribers get their last events before the program ends
 //!     Ok(())
 //! }
 //! ```
@@ -66,7 +68,9 @@
 //!   while the first unwinds, a stack overflow, and `panic = "abort"` end the process.
 //! - A slow, blocking, failing or dead subscriber slows no plan and no other subscriber; what it misses is counted and
 //!   told. The exception: an *async* subscriber that blocks its thread; see [`IntoSubscriber`].
-//! - Every queue is bounded, and a full one gives a typed error or a counted gap.
+//! - Every queue is bounded, and a full one gives a typed error or a counted gap. (A mailbox holds at most one message for
+//!   each asker that waits for its answer, besides its capacity.)
+//! - The end of `main` waits for nothing: send [`Shutdown`], or [`Flush`] the bus, before it.
 //!
 //! Memory is volatile in this version: it ends with the process.
 //!
@@ -88,10 +92,11 @@ pub mod limits;
 mod memory;
 mod orchestrator;
 mod plan;
+mod project;
 mod run;
 
 pub use allocator::{AllocatorError, RegistryAllocator, Resolve, ResolveError, SimpleAllocator};
-pub use artifact::{Artifact, ArtifactData, Project};
+pub use artifact::{Artifact, ArtifactData};
 pub use bus::{
     Emit, EmitError, EventBus, EventStream, Flush, FlushTimeout, IntoSubscriber, Publish, Subscribe,
     SubscribeError, SubscribeStream, Subscriber, SubscriberOutcome, Subscription,
@@ -112,6 +117,7 @@ pub use plan::{
     Callable, ContextError, IntoCallable, IntoOutput, InvalidPlan, Json, Output, OutputError, Plan, Step,
     StepContext, StepError, StepPanic,
 };
+pub use project::Project;
 pub use run::{FailureKind, InvalidRunId, RunId, RunRecord, RunState, StepFailure};
 
 /// The README's code is tested like the documentation's.

@@ -91,7 +91,8 @@ pub const PROGRESS_BACKLOG: usize = 1_024;
 /// How soon memory tells a bus of a gap that no later commit has told it of.
 pub const GAP_RETRY: Duration = Duration::from_millis(50);
 
-/// Mailbox of each of the four actors, in messages. A full one makes senders wait.
+/// Mailbox of each of the four actors, in messages: beyond this `try_send` fails. As always in actix, each asker that
+/// waits for an answer has a place besides.
 pub const MAILBOX: usize = 4_096;
 
 /// Finished runs that the volatile store remembers; artifacts stay until they are deleted.

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 
 /// From the ground up: a folder (or file) may import those in the rows above its own, and nothing else. The last column
 /// tells whether it may name actix.
-const ORDER: [(&str, bool); 11] = [
+const ORDER: [(&str, bool); 13] = [
     ("limits", false),
     ("isolate", false),
     ("id", false),
+    ("json", false),
+    ("project", false),
     ("run", false),
     ("artifact", false),
     ("plan", false),

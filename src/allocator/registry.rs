@@ -45,9 +45,13 @@ impl RegistryAllocator {
 
     /// The registered name that looks most like this one, if it is at most two typing errors away.
     fn most_like(&self, name: &str) -> Option<&str> {
-        let distance = |known: &str| strsim::damerau_levenshtein(&known.to_lowercase(), &name.to_lowercase());
-        let nearest = self.names().map(|known| (distance(known), known)).min()?;
-        (nearest.0 <= 2 && nearest.0 < name.chars().count()).then_some(nearest.1)
+        let wanted = name.to_lowercase();
+        let most = 2.min(wanted.chars().count().saturating_sub(1));
+        let near =
+            self.names().filter(|known| strsim::damerau_levenshtein(&known.to_lowercase(), &wanted) <= most);
+        // Of those as near as another, the one with the longer common start.
+        let likeness = |known: &str| strsim::jaro_winkler(&known.to_lowercase(), &wanted);
+        near.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
     }
 
     fn find(&self, step: &Step) -> Result<Callable, AllocatorError> {

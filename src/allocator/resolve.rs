@@ -3,7 +3,7 @@ use std::sync::Arc;
 use actix::Message;
 
 use super::error::{AllocatorError, ResolveError};
-use crate::plan::{Callable, CheckedPlan, Step};
+use crate::plan::{Callable, CheckedPlan, InvalidPlan, Plan, Step};
 
 /// Asks an allocator for the callables of a plan's steps, in order.
 ///
@@ -45,6 +45,14 @@ pub struct Resolve {
 impl Resolve {
     pub(crate) fn new(plan: Arc<CheckedPlan>) -> Self {
         Self { plan }
+    }
+
+    /// What an orchestrator would send for this plan: for tests of an allocator.
+    ///
+    /// # Errors
+    /// The plan is not valid.
+    pub fn of(plan: impl Into<Plan>) -> Result<Self, InvalidPlan> {
+        CheckedPlan::new(plan.into()).map(|plan| Self::new(Arc::new(plan)))
     }
 
     /// The steps to resolve, in order. Each has an id.

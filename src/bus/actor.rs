@@ -1,8 +1,8 @@
 use std::collections::HashMap;
-use std::future::poll_fn;
 use std::sync::Arc;
+use std::time::Duration;
 
-use actix::{Actor, Context, Handler, ResponseFuture};
+use actix::{Actor, Context, Handler, Recipient, ResponseFuture};
 use uuid::Uuid;
 
 use super::delivery::serve;
@@ -26,8 +26,28 @@ pub struct EventBus {
 struct Entry {
     pattern: Pattern,
     queue: Arc<Queue>,
-    /// A stream is emptied by its owner, so a flush does not wait for it.
-    flushes: bool,
+    reader: Reader,
+}
+
+enum Reader {
+    /// Served by a task of ours; an actor is asked whether it is alive.
+    Served(Option<Recipient<Event>>),
+    /// Emptied by its owner, so that a flush does not wait for it.
+    Stream,
+}
+
+impl Entry {
+    /// Whether it still takes a place. One that was ended does while its last call is under way, for that may hold a
+    /// thread.
+    fn takes_place(&self) -> bool {
+        if let Reader::Served(Some(actor)) = &self.reader
+            && !actor.connected()
+        {
+            self.queue.end();
+            return false;
+        }
+        !self.queue.has_left()
+    }
 }
 
 impl EventBus {
@@ -37,21 +57,26 @@ impl EventBus {
         Self::default()
     }
 
-    fn add(&mut self, pattern: &str, capacity: usize, flushes: bool) -> Result<Subscription, SubscribeError> {
+    fn add(
+        &mut self,
+        pattern: &str,
+        capacity: usize,
+        reader: Reader,
+    ) -> Result<Subscription, SubscribeError> {
         let pattern: Pattern = pattern.parse()?;
-        self.subscriptions.retain(|entry| !entry.queue.is_ended());
+        self.subscriptions.retain(Entry::takes_place);
         if self.subscriptions.len() >= MAX_SUBSCRIPTIONS {
             return Err(SubscribeError::TooMany);
         }
         let queue = Queue::new(capacity.clamp(1, MAX_SUBSCRIBER_QUEUE));
-        self.subscriptions.push(Entry { pattern: pattern.clone(), queue: Arc::clone(&queue), flushes });
+        self.subscriptions.push(Entry { pattern: pattern.clone(), queue: Arc::clone(&queue), reader });
         Ok(Subscription::new(pattern, queue))
     }
 
     fn deliver(&mut self, events: &[Event], lost_before: u64) {
         self.subscriptions.retain(|entry| {
             let matching = events.iter().filter(|event| entry.pattern.matches(event.event_type()));
-            entry.queue.push(matching, lost_before)
+            entry.queue.push(matching, lost_before) || !entry.queue.has_left()
         });
     }
 
@@ -100,6 +125,9 @@ impl Handler<Emit> for EventBus {
 
     fn handle(&mut self, Emit(event): Emit, _: &mut Self::Context) -> Self::Result {
         event.check_emittable()?;
+        if event.seq().is_some() {
+            return Err(EmitError::Numbered { event_type: event.event_type().to_owned() });
+        }
         if let EventKind::Custom { payload, .. } = event.kind()
             && json::any_too_deep(payload)
         {
@@ -118,7 +146,8 @@ impl Handler<Subscribe> for EventBus {
     type Result = Result<Subscription, SubscribeError>;
 
     fn handle(&mut self, subscribe: Subscribe, _: &mut Self::Context) -> Self::Result {
-        let subscription = self.add(&subscribe.pattern, subscribe.capacity, true)?;
+        let actor = subscribe.subscriber.actor().cloned();
+        let subscription = self.add(&subscribe.pattern, subscribe.capacity, Reader::Served(actor))?;
         let (pattern, queue) = (subscription.pattern().clone(), Arc::clone(subscription.queue()));
         // A task of its own: a future in the actor's context would be polled at every message.
         actix::spawn(serve(pattern, queue, subscribe.subscriber.0));
@@ -130,7 +159,7 @@ impl Handler<SubscribeStream> for EventBus {
     type Result = Result<EventStream, SubscribeError>;
 
     fn handle(&mut self, subscribe: SubscribeStream, _: &mut Self::Context) -> Self::Result {
-        self.add(&subscribe.pattern, subscribe.capacity, false).map(EventStream::new)
+        self.add(&subscribe.pattern, subscribe.capacity, Reader::Stream).map(EventStream::new)
     }
 }
 
@@ -139,17 +168,16 @@ impl Handler<Flush> for EventBus {
 
     fn handle(&mut self, Flush { timeout }: Flush, _: &mut Self::Context) -> Self::Result {
         let waiting: Vec<(Arc<Queue>, u64)> = (self.subscriptions.iter())
-            .filter(|entry| entry.flushes)
+            .filter(|entry| matches!(entry.reader, Reader::Served(_)))
             .map(|entry| (Arc::clone(&entry.queue), entry.queue.mark()))
             .collect();
         Box::pin(async move {
-            let deadline = tokio::time::Instant::now() + timeout;
+            // A century is as good as for ever, and does not overflow the clock.
+            let deadline = tokio::time::Instant::now() + timeout.min(Duration::from_secs(100 * 365 * 86_400));
             let mut subscribers = 0;
             for (queue, mark) in waiting {
-                let handled = poll_fn(|cx| queue.poll_handled(cx, mark));
-                if tokio::time::timeout_at(deadline, handled).await.is_err() {
-                    subscribers += 1;
-                }
+                let handled = queue.handled_up_to(mark);
+                subscribers += usize::from(tokio::time::timeout_at(deadline, handled).await.is_err());
             }
             if subscribers == 0 { Ok(()) } else { Err(FlushTimeout { subscribers, timeout }) }
         })

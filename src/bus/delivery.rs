@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 
-use actix::{MailboxError, Recipient};
+use actix::Recipient;
 
 use super::queue::{Queue, Taken};
 use super::subscriber::{AsyncCall, Failure, Kind};
@@ -16,9 +16,9 @@ pub(crate) async fn serve(pattern: Pattern, queue: Arc<Queue>, subscriber: Kind)
     match subscriber {
         Kind::Sync(call) => serve_sync(&pattern, &queue, call).await,
         Kind::Async(call) => serve_async(&pattern, &queue, call).await,
-        Kind::Actor(recipient) => serve_actor(&queue, recipient).await,
+        Kind::Actor(recipient) => serve_actor(&pattern, &queue, recipient).await,
     }
-    queue.end();
+    queue.leave();
 }
 
 /// The next events, at most `SUBSCRIBER_BATCH`; `None` when there will be no more.
@@ -75,17 +75,21 @@ async fn serve_async(pattern: &Pattern, queue: &Queue, mut call: AsyncCall) {
 }
 
 /// Each event waits for the answer to the one before: two unanswered sends could change places in a full mailbox.
-async fn serve_actor(queue: &Queue, recipient: Recipient<Event>) {
+async fn serve_actor(pattern: &Pattern, queue: &Queue, recipient: Recipient<Event>) {
     while let Some(events) = take(queue).await {
         for event in events {
             if queue.is_ended() {
                 return;
             }
-            match recipient.send(event).await {
-                Ok(()) => queue.handled(1, 0),
-                // The actor let go of this event without an answer, but may be alive.
-                Err(_) if recipient.connected() => queue.handled(1, 1),
-                Err(MailboxError::Closed | MailboxError::Timeout) => return,
+            let answer = recipient.send(event).await;
+            if answer.is_err() && !queue.is_ended() {
+                let how = if recipient.connected() { "gave no answer" } else { "stopped or panicked" };
+                settle(pattern, queue, Ok(Some(how.to_owned())));
+            } else {
+                settle(pattern, queue, Ok(None));
+            }
+            if !recipient.connected() {
+                return;
             }
         }
     }

@@ -40,7 +40,8 @@ impl Subscribe {
         Self { pattern: pattern.into(), subscriber, capacity: SUBSCRIBER_QUEUE }
     }
 
-    /// How many events may wait for it, from 1 to [`MAX_SUBSCRIBER_QUEUE`](crate::limits::MAX_SUBSCRIBER_QUEUE);
+    /// How many events may wait for it, besides those that it has taken already (up to
+    /// [`SUBSCRIBER_BATCH`](crate::limits::SUBSCRIBER_BATCH)): from 1 to [`MAX_SUBSCRIBER_QUEUE`](crate::limits::MAX_SUBSCRIBER_QUEUE);
     /// [`SUBSCRIBER_QUEUE`] by default. Values outside are taken as the nearest bound.
     #[must_use]
     pub fn capacity(mut self, events: usize) -> Self {
@@ -119,6 +120,12 @@ pub enum EmitError {
         event_type: String,
         /// Its size in bytes.
         bytes: usize,
+    },
+    /// The event has a sequence number, which only a store gives.
+    #[error("the event {event_type:?} has the sequence number of a stored one; emit a new event")]
+    Numbered {
+        /// The event's type.
+        event_type: String,
     },
     /// The event's payload nests deeper than [`MAX_JSON_DEPTH`].
     #[error("the event {event_type:?} nests deeper than {MAX_JSON_DEPTH} levels")]

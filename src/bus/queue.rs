@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use tokio::sync::Notify;
+
 use crate::event::{Event, EventKind};
 
 /// One subscriber's events. Ours rather than a channel of tokio's: it drops the oldest and counts, takes and gives
@@ -11,6 +13,8 @@ use crate::event::{Event, EventKind};
 pub(crate) struct Queue {
     inner: Mutex<Inner>,
     capacity: usize,
+    /// Told whenever the reader gets on.
+    progress: Notify,
 }
 
 #[derive(Default)]
@@ -18,17 +22,21 @@ struct Inner {
     events: VecDeque<Event>,
     /// Dropped since the last `subscription.lagged`.
     untold: u64,
-    /// Events put in, and events handled or dropped, since the beginning.
+    /// Events put in since the beginning; also the position of the next one.
     pushed: u64,
-    handled: u64,
+    /// Events of the last batch that the reader has not handled yet.
+    in_hand: u64,
+    /// The position behind that batch.
+    hand_end: u64,
     missed: u64,
     failures: u64,
     /// The subscriber wants no more.
     ended: bool,
     /// The bus has stopped: what is queued is still delivered.
     closed: bool,
+    /// Whoever served the subscriber has let go of it.
+    left: bool,
     reader: Option<Waker>,
-    flushers: Vec<Waker>,
 }
 
 /// What a reader got.
@@ -42,7 +50,7 @@ pub(crate) enum Taken {
 
 impl Queue {
     pub(crate) fn new(capacity: usize) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::default(), capacity })
+        Arc::new(Self { inner: Mutex::default(), capacity, progress: Notify::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -94,37 +102,49 @@ impl Queue {
         if untold == 0 && inner.events.len() <= most {
             // The common case: the two lists change places, and nothing is copied.
             std::mem::swap(&mut inner.events, into);
+            inner.hand_over(into.len());
             return Poll::Ready(Taken::Events);
         }
         if untold > 0 {
             into.push_back(lagged(untold));
-            // Counts as pushed, since the reader will count it as handled.
-            inner.pushed += 1;
         }
         let count = (most - into.len()).min(inner.events.len());
         into.extend(inner.events.drain(..count));
+        inner.hand_over(into.len());
         Poll::Ready(Taken::Events)
     }
 
     /// The reader has handled this many events of a batch, and failed at some.
     pub(crate) fn handled(&self, count: u64, failures: u64) {
         let mut inner = self.lock();
-        inner.handled += count;
+        inner.in_hand = inner.in_hand.saturating_sub(count);
         inner.failures += failures;
-        wake_all(inner);
+        drop(inner);
+        self.progress.notify_waiters();
     }
 
     /// Ends the subscription: nothing more is delivered.
     pub(crate) fn end(&self) {
         let mut inner = self.lock();
         inner.ended = true;
-        inner.handled = inner.pushed;
         inner.events.clear();
         let reader = inner.reader.take();
-        wake_all(inner);
+        drop(inner);
+        self.progress.notify_waiters();
         if let Some(reader) = reader {
             reader.wake();
         }
+    }
+
+    /// Ends it, and says that no call is under way any more either.
+    pub(crate) fn leave(&self) {
+        self.lock().left = true;
+        self.end();
+    }
+
+    /// Whether it takes no place on the bus any more.
+    pub(crate) fn has_left(&self) -> bool {
+        self.lock().left
     }
 
     /// The bus has stopped: the reader ends once it has taken everything.
@@ -147,21 +167,21 @@ impl Queue {
         self.lock().ended
     }
 
-    /// How many events were put in so far: a mark for [`poll_handled`](Self::poll_handled).
+    /// How many events were put in so far: a mark for [`handled_up_to`](Self::handled_up_to).
     pub(crate) fn mark(&self) -> u64 {
         self.lock().pushed
     }
 
     /// Waits until everything before the mark has been handled or dropped.
-    pub(crate) fn poll_handled(&self, cx: &mut Context<'_>, mark: u64) -> Poll<()> {
-        let mut inner = self.lock();
-        if inner.ended || inner.handled >= mark {
-            return Poll::Ready(());
+    pub(crate) async fn handled_up_to(&self, mark: u64) {
+        loop {
+            // Made before the look, so that nothing is missed between the two.
+            let progress = self.progress.notified();
+            if self.lock().is_handled(mark) {
+                return;
+            }
+            progress.await;
         }
-        if !inner.flushers.iter().any(|flusher| flusher.will_wake(cx.waker())) {
-            inner.flushers.push(cx.waker().clone());
-        }
-        Poll::Pending
     }
 
     pub(crate) fn failures(&self) -> u64 {
@@ -174,11 +194,25 @@ impl Queue {
 }
 
 impl Inner {
+    /// The position of the first event in the queue.
+    fn front(&self) -> u64 {
+        self.pushed - self.events.len() as u64
+    }
+
+    fn hand_over(&mut self, count: usize) {
+        (self.in_hand, self.hand_end) = (count as u64, self.front());
+    }
+
+    /// What lies before the front has been handled or dropped, but for what the reader has in hand.
+    fn is_handled(&self, mark: u64) -> bool {
+        let done = if self.in_hand > 0 { self.hand_end.saturating_sub(self.in_hand) } else { self.front() };
+        self.ended || done >= mark
+    }
+
     fn append(&mut self, event: Event, capacity: usize) {
         if self.events.len() >= capacity
             && let Some(oldest) = self.events.pop_front()
         {
-            self.handled += 1;
             // A mark that makes room hands its count on; it has been counted as missed before.
             if let EventKind::SubscriptionLagged { missed } = oldest.kind() {
                 self.untold += missed;
@@ -194,14 +228,6 @@ impl Inner {
 
 fn lagged(missed: u64) -> Event {
     Event::ephemeral(None, EventKind::SubscriptionLagged { missed })
-}
-
-fn wake_all(mut inner: MutexGuard<'_, Inner>) {
-    let flushers = std::mem::take(&mut inner.flushers);
-    drop(inner);
-    for flusher in flushers {
-        flusher.wake();
-    }
 }
 
 #[cfg(test)]
@@ -253,7 +279,7 @@ mod tests {
             }
             while !take(&queue, 3).is_empty() {}
             let mark = queue.mark();
-            prop_assert!(queue.poll_handled(&mut Context::from_waker(Waker::noop()), mark).is_ready());
+            prop_assert!(queue.lock().is_handled(mark));
         }
     }
 }

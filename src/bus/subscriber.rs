@@ -26,6 +26,15 @@ pub(crate) enum Kind {
     Actor(Recipient<Event>),
 }
 
+impl Subscriber {
+    pub(crate) fn actor(&self) -> Option<&Recipient<Event>> {
+        match &self.0 {
+            Kind::Actor(recipient) => Some(recipient),
+            Kind::Sync(_) | Kind::Async(_) => None,
+        }
+    }
+}
+
 impl fmt::Debug for Subscriber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {

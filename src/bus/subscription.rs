@@ -111,7 +111,7 @@ impl Stream for EventStream {
 
 impl Drop for EventStream {
     fn drop(&mut self) {
-        self.subscription.end();
+        self.subscription.queue.leave();
     }
 }
 

@@ -4,6 +4,7 @@ use tokio::sync::oneshot;
 use super::handle::Engine;
 use crate::allocator::{Resolve, SimpleAllocator};
 use crate::bus::{EventBus, Flush};
+use crate::isolate::catch;
 use crate::limits::{MAX_CONCURRENT_PLANS, QUEUE_CAPACITY};
 use crate::memory::ProjectMemory;
 use crate::orchestrator::ExecutionOrchestrator;
@@ -118,11 +119,16 @@ impl EngineBuilder {
                 });
             })
             .map_err(|source| EngineError::Thread { source })?;
-        started.recv().unwrap_or(Err(EngineError::NoSystem))
+        started.recv().unwrap_or_else(|_| {
+            Err(EngineError::Thread {
+                source: std::io::Error::other("it panicked while it started the actors"),
+            })
+        })
     }
 
     fn start_here(self) -> Result<(Engine, oneshot::Receiver<()>), EngineError> {
-        if Arbiter::try_current().is_none() {
+        // There may be a system, but not here: inside `tokio::spawn`, say. Only trying tells.
+        if Arbiter::try_current().is_none() || catch(|| actix::spawn(async {})).is_err() {
             return Err(EngineError::NoSystem);
         }
         let bus = EventBus::new().start();

@@ -21,7 +21,8 @@ use crate::run::RunId;
 /// The four actors, wired, with their messages as plain async methods.
 ///
 /// A handle is cheap to clone and can be used from any thread and any runtime. When the last one is dropped, and no
-/// address is left, the engine finishes what it has accepted and stops; see [`Shutdown`].
+/// address of the orchestrator is left, the engine finishes what it has accepted and stops; see [`Shutdown`]. The end of
+/// `main` does not wait for that: await [`shutdown`](Self::shutdown) first.
 ///
 /// Inside an actix system, `start` runs the actors on the current arbiter:
 ///
@@ -183,12 +184,13 @@ impl Engine {
         self.bus.send(Flush::within(timeout)).await.unwrap_or(Ok(()))
     }
 
-    /// The latest version of an artifact of the default project; `task:{step_id}` is the result of a step.
+    /// An artifact: the latest version of a key of the default project, or what a [`Get`] says. `task:{step_id}` is the
+    /// result of a step.
     ///
     /// # Errors
     /// The access check said no, the key cannot be one, or memory failed.
-    pub async fn artifact(&self, key: impl Into<String>) -> Result<Option<Artifact>, MemoryError> {
-        self.memory.send(Get::latest(key)).await?
+    pub async fn artifact(&self, which: impl Into<Get>) -> Result<Option<Artifact>, MemoryError> {
+        self.memory.send(which.into()).await?
     }
 
     /// Stops the orchestrator in an orderly way, then waits for subscribers to handle the last events; see

@@ -23,7 +23,7 @@ use crate::run::StepFailure;
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type")]
+#[serde(tag = "type", expecting = "an event needs a `type` that is a text")]
 #[non_exhaustive]
 pub enum EventKind {
     /// A plan was checked, resolved and stored; it will run.

@@ -213,6 +213,7 @@ impl fmt::Display for Event {
 pub(crate) mod rfc3339 {
     use std::time::SystemTime;
 
+    use crate::id::to_micros;
     use serde::{Deserialize, Deserializer, Serializer};
 
     pub(crate) fn serialize<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
@@ -221,6 +222,6 @@ pub(crate) mod rfc3339 {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
         let text = String::deserialize(deserializer)?;
-        humantime::parse_rfc3339(&text).map_err(serde::de::Error::custom)
+        humantime::parse_rfc3339(&text).map(to_micros).map_err(serde::de::Error::custom)
     }
 }

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::artifact::Project;
+use crate::project::Project;
 
 /// What an access check is asked: may this operation be done on this key of this project?
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::messages::{
 };
 use super::store::Store;
 use super::volatile::VolatileStore;
-use crate::artifact::{Artifact, Project, TASK_RESULT, task_key};
+use crate::artifact::{Artifact, TASK_RESULT, task_key};
 use crate::bus::{Backlog, Publish};
 use crate::event::Event;
 use crate::id::{IdFault, check_id, check_text, shorten, to_micros, uuid_at};
@@ -20,6 +20,7 @@ use crate::limits::{
     GAP_RETRY, MAILBOX, MAX_ARTIFACT_BYTES, MAX_KEY_BYTES, MAX_META_BYTES, MAX_PAGE, PUBLISH_BACKLOG,
 };
 use crate::plan::Output;
+use crate::project::Project;
 use crate::run::RunRecord;
 
 /// The actor that owns a store: versioned artifacts, runs, and the sequence of events.
@@ -46,6 +47,9 @@ pub struct ProjectMemory {
     /// The last event that was committed.
     last_seq: u64,
     buses: Vec<Bus>,
+    /// How often a bus has fallen behind, and whether a timer will tell it.
+    gaps: u64,
+    gap_timer: bool,
 }
 
 /// A bus that was attached.
@@ -71,10 +75,12 @@ impl ProjectMemory {
             source: uuid_at(SystemTime::now()),
             last_seq: 0,
             buses: Vec::new(),
+            gaps: 0,
+            gap_timer: false,
         }
     }
 
-    /// Asks this function before every access to an artifact. Where it says no, or panics, the answer is
+    /// Asks this function before every access to an artifact, and to the outputs of a run. Where it says no, or panics, the answer is
     /// [`MemoryError::AccessDenied`]; a plan that may not write the artifacts of its steps is not accepted.
     #[must_use]
     pub fn access_check(mut self, may: impl Fn(&Access) -> bool + Send + 'static) -> Self {
@@ -122,28 +128,43 @@ impl ProjectMemory {
     fn publish(&mut self, events: Vec<Event>, ctx: &mut Context<Self>) {
         let Some(seq) = events.last().and_then(Event::seq) else { return };
         self.last_seq = seq;
-        let mut new_gap = false;
         let last = self.buses.len().saturating_sub(1);
         let mut events = Some(events);
+        let mut behind = 0;
         for (index, bus) in self.buses.iter_mut().enumerate() {
             let had_gap = bus.gap;
             // Almost always there is one bus, which gets the list itself.
             let list = if index == last { events.take() } else { events.clone() };
             bus.gap = !bus.tell(self.source, seq, list.unwrap_or_default());
-            new_gap |= bus.gap && !had_gap;
+            behind += u64::from(bus.gap && !had_gap);
         }
-        if new_gap {
-            log::warn!(target: "lunacore::memory", seq; "the event bus is far behind; its subscribers miss events");
-            ctx.run_later(GAP_RETRY, Self::tell_gaps);
+        if behind > 0 {
+            let before = self.gaps;
+            self.gaps += behind;
+            // A bus at its limit falls behind again and again: the 1st, 2nd, 4th, 8th … time is worth a line.
+            if before.checked_ilog2() != self.gaps.checked_ilog2() {
+                let gaps = self.gaps;
+                log::warn!(
+                    target: "lunacore::memory", seq, gaps;
+                    "the event bus is far behind; its subscribers miss events and are told how many"
+                );
+            }
+            self.arm_gap_timer(ctx);
         }
     }
 
-    fn tell_gaps(&mut self, ctx: &mut Context<Self>) {
-        for bus in self.buses.iter_mut().filter(|bus| bus.gap) {
-            bus.gap = !bus.tell(self.source, self.last_seq, Vec::new());
-        }
-        if self.buses.iter().any(|bus| bus.gap) {
-            ctx.run_later(GAP_RETRY, Self::tell_gaps);
+    /// One timer for all buses: what no later commit tells them of, it does.
+    fn arm_gap_timer(&mut self, ctx: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.gap_timer, true) {
+            ctx.run_later(GAP_RETRY, |this, ctx| {
+                this.gap_timer = false;
+                for bus in this.buses.iter_mut().filter(|bus| bus.gap) {
+                    bus.gap = !bus.tell(this.source, this.last_seq, Vec::new());
+                }
+                if this.buses.iter().any(|bus| bus.gap) {
+                    this.arm_gap_timer(ctx);
+                }
+            });
         }
     }
 }
@@ -180,6 +201,10 @@ impl Actor for ProjectMemory {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
+        match guard(|| self.store.last_seq()) {
+            Ok(last_seq) => self.last_seq = last_seq,
+            Err(error) => log::error!(target: "lunacore::memory", "the store cannot be read: {error}"),
+        }
     }
 }
 

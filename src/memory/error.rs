@@ -4,9 +4,9 @@ use std::sync::Arc;
 use actix::MailboxError;
 
 use super::access::Operation;
-use crate::artifact::Project;
 use crate::id::IdFault;
 use crate::limits::{MAX_ARTIFACT_BYTES, MAX_JSON_DEPTH, MAX_META_BYTES};
+use crate::project::Project;
 use crate::run::RunId;
 
 /// Why memory did not do what it was asked.

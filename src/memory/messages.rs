@@ -5,10 +5,11 @@ use actix::{Message, Recipient};
 use serde_json::{Map, Value};
 
 use super::error::MemoryError;
-use crate::artifact::{Artifact, ArtifactData, Project};
+use crate::artifact::{Artifact, ArtifactData};
 use crate::bus::Publish;
 use crate::event::EventKind;
 use crate::plan::Output;
+use crate::project::Project;
 use crate::run::{RunId, RunRecord, RunState, StepFailure};
 
 /// One atomic write: a run's progress, an output, artifacts and events together, or nothing of it.
@@ -227,6 +228,20 @@ impl Get {
     }
 }
 
+/// The latest version of this key.
+impl From<&str> for Get {
+    fn from(key: &str) -> Self {
+        Self::latest(key)
+    }
+}
+
+/// The latest version of this key.
+impl From<String> for Get {
+    fn from(key: String) -> Self {
+        Self::latest(key)
+    }
+}
+
 /// Lists the versions of a key, ascending. A key that is not there has none.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Vec<u64>, MemoryError>")]
@@ -328,6 +343,8 @@ impl Delete {
 pub struct GetRun(pub RunId);
 
 /// Lists runs in the order in which they were accepted, a page at a time.
+///
+/// A run that is not known (any more) has nothing after it: the volatile store forgets old runs.
 #[derive(Debug, Clone, Default, Message)]
 #[rtype(result = "Result<Vec<RunRecord>, MemoryError>")]
 #[non_exhaustive]

@@ -2,9 +2,10 @@ use std::time::SystemTime;
 
 use super::error::{MemoryError, StoreError};
 use super::messages::{Commit, Put};
-use crate::artifact::{Artifact, Project};
+use crate::artifact::Artifact;
 use crate::event::Event;
 use crate::plan::Output;
+use crate::project::Project;
 use crate::run::{RunId, RunRecord};
 
 /// Where memory keeps things. One actor owns a store, so calls never overlap.
@@ -26,6 +27,12 @@ pub trait Store: Send + 'static {
     /// [`MemoryError::RunExists`] when it accepts a run whose id is known: nothing is written.
     /// [`MemoryError::Store`]: it is unknown whether it is stored.
     fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError>;
+
+    /// The sequence number of the last event that was committed; 0 before the first.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn last_seq(&self) -> Result<u64, StoreError>;
 
     /// Stores one artifact outside a run, with its meta as given (memory has merged it already).
     ///

@@ -9,12 +9,13 @@ use uuid::Uuid;
 use super::error::{MemoryError, StoreError};
 use super::messages::{Commit, NewArtifact, NewRun, Put, RunUpdate};
 use super::store::Store;
-use crate::artifact::{Artifact, ArtifactData, Project};
+use crate::artifact::{Artifact, ArtifactData};
 use crate::event::Event;
 use crate::id::uuid_at;
 use crate::limits::VOLATILE_FINISHED_RUNS;
 use crate::plan::Output;
-use crate::run::{RunId, RunRecord, RunState};
+use crate::project::Project;
+use crate::run::{RunId, RunRecord};
 
 /// A store that lives and dies with its process.
 ///
@@ -122,19 +123,7 @@ impl VolatileStore {
             return Err(MemoryError::RunExists { run_id: run_id.clone() });
         }
         self.accepted += 1;
-        let record = RunRecord {
-            run_id: run_id.clone(),
-            project: project.clone(),
-            name: new.name,
-            step_ids: new.step_ids,
-            state: RunState::Queued,
-            cursor: 0,
-            attempt: 0,
-            failure: None,
-            accepted_at: at,
-            started_at: None,
-            finished_at: None,
-        };
+        let record = RunRecord::new(run_id.clone(), project.clone(), new.name, new.step_ids, at);
         self.runs.insert(self.accepted, Run { record, outputs: Vec::new() });
         self.run_order.insert(run_id.clone(), self.accepted);
         Ok(())
@@ -149,15 +138,12 @@ impl VolatileStore {
     ) {
         let Some(order) = self.run_order.get(run_id) else { return };
         let Some(Run { record, outputs }) = self.runs.get_mut(order) else { return };
+        let was_final = record.state.is_final();
         let RunUpdate { state, cursor, attempt, failure } = update;
-        if attempt > 0 && record.started_at.is_none() {
-            record.started_at = Some(at);
-        }
-        if state.is_final() && record.finished_at.is_none() {
-            record.finished_at = Some(at);
+        record.advance(state, cursor, attempt, failure, at);
+        if state.is_final() && !was_final {
             self.finished.push_back(*order);
         }
-        (record.state, record.cursor, record.attempt, record.failure) = (state, cursor, attempt, failure);
         if let Some((index, output)) = output {
             outputs.truncate(index);
             outputs.push(output);
@@ -178,9 +164,11 @@ impl VolatileStore {
 impl Store for VolatileStore {
     fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
         let Commit { run_id, project, accept, update, output, artifacts, events } = commit;
-        // The only step that can fail comes first, so that nothing is half done.
+        // The only steps that can fail come first, so that nothing is half done.
         if let Some(new) = accept {
             self.accept(&run_id, &project, *new, at)?;
+        } else if !self.run_order.contains_key(&run_id) {
+            return Err(StoreError::new(format!("run {run_id} was never accepted")).into());
         }
         self.advance(&run_id, update, output, at);
         for NewArtifact { key, artifact_type, step: (index, step_id), data } in artifacts {
@@ -197,6 +185,10 @@ impl Store for VolatileStore {
             stored.push(Event::stored(self.last_seq, at, run_id.clone(), kind));
         }
         Ok(stored)
+    }
+
+    fn last_seq(&self) -> Result<u64, StoreError> {
+        Ok(self.last_seq)
     }
 
     fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, StoreError> {

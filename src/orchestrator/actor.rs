@@ -8,26 +8,25 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::admission::{Submitted, Waiting};
 use super::control::{Cancelled, cancelled_by};
 use super::error::PlanError;
-use super::internal::{Happened, Unresolved, tell};
+use super::internal::{Happened, tell};
 use super::line::{Line, Move, Ticket};
-use super::links::{Links, stored};
+use super::links::Links;
 use super::machine::{self, Input, Position};
 use super::messages::{ExecutePlan, RunHandle, SubmitPlan};
-use super::runner::{Outcome, Runner, Sent, Watch, commit_of};
+use super::runner::{Outcome, Runner, Sent, Watch};
 use super::shutdown::Closing;
 use super::status::RunInfo;
 use crate::allocator::Resolve;
-use crate::artifact::Project;
 use crate::bus::{Backlog, Publish};
 use crate::isolate::message_of;
 use crate::limits::{
     INTERRUPTED_RUNS, MAILBOX, MAX_CONCURRENT_PLANS, MAX_QUEUE_CAPACITY, PROGRESS_BACKLOG, QUEUE_CAPACITY,
-    RESOLVE_TIMEOUT,
 };
-use crate::memory::{Attach, Commit, GetRun, ListRuns, NewRun};
-use crate::plan::{Callable, CheckedPlan, RunScope};
+use crate::memory::{Attach, Commit, GetRun, ListRuns};
+use crate::plan::{CheckedPlan, RunScope};
 use crate::run::{RunId, RunState};
 
 /// The actor that runs plans: one at a time, in the order in which they came.
@@ -65,31 +64,12 @@ pub struct ExecutionOrchestrator {
     alive: Option<oneshot::Sender<()>>,
 }
 
-/// A plan in the line.
-pub(crate) struct Waiting {
-    pub(crate) run_id: RunId,
-    pub(crate) project: Project,
-    pub(crate) plan: Arc<CheckedPlan>,
-    callables: Vec<Callable>,
-    pub(crate) accepted: Option<oneshot::Sender<Result<(), PlanError>>>,
-    pub(crate) outcome: oneshot::Sender<Outcome>,
-    /// Who is to be told that the run is cancelled.
-    pub(crate) cancels: Vec<oneshot::Sender<Cancelled>>,
-}
-
 /// A run that holds a slot.
 pub(crate) struct Active {
     pub(crate) watch: Rc<Watch>,
     pub(crate) plan: Arc<CheckedPlan>,
     pub(crate) cancellation: CancellationToken,
     pub(crate) outcome: oneshot::Sender<Outcome>,
-}
-
-/// What a submission answers: when it is accepted, and when it is over.
-struct Submitted {
-    run_id: RunId,
-    accepted: oneshot::Receiver<Result<(), PlanError>>,
-    outcome: oneshot::Receiver<Outcome>,
 }
 
 impl ExecutionOrchestrator {
@@ -148,45 +128,6 @@ impl ExecutionOrchestrator {
         self
     }
 
-    /// Puts a plan into the line, if it is valid.
-    fn submit(&mut self, message: ExecutePlan, ctx: &mut Context<Self>) -> Result<Submitted, PlanError> {
-        if self.closing.is_some() {
-            return Err(PlanError::ShuttingDown);
-        }
-        let run_id = message.run_id.map_or_else(|| Ok(RunId::random()), |id| id.parse())?;
-        let plan = Arc::new(CheckedPlan::new(message.plan)?);
-        if self.tickets.contains_key(&run_id) || self.active.contains_key(&run_id) {
-            return Err(PlanError::RunExists { run_id });
-        }
-        let ticket = self.line.join().ok_or(PlanError::QueueFull { capacity: self.line.capacity })?;
-        // Sent here, so that plans reach the allocator in their order.
-        let request = self.links.resolve.send(Resolve::new(Arc::clone(&plan)));
-        let myself = ctx.address().downgrade();
-        actix::spawn(async move {
-            let answer = match tokio::time::timeout(RESOLVE_TIMEOUT, request).await {
-                Ok(Ok(Ok(callables))) => Ok(callables),
-                Ok(Ok(Err(error))) => Err(Unresolved::Step(error)),
-                Ok(Err(_)) => Err(Unresolved::Allocator("has stopped, or did not answer".to_owned())),
-                Err(_) => Err(Unresolved::Allocator(format!("did not answer within {RESOLVE_TIMEOUT:?}"))),
-            };
-            tell(&myself, Happened::Resolved { ticket, answer });
-        });
-        let (accepted, accepted_reply) = oneshot::channel();
-        let (outcome, outcome_reply) = oneshot::channel();
-        self.tickets.insert(run_id.clone(), ticket);
-        let waiting = Waiting {
-            run_id: run_id.clone(),
-            project: message.project,
-            plan,
-            callables: Vec::new(),
-            accepted: Some(accepted),
-            outcome,
-            cancels: Vec::new(),
-        };
-        self.waiting.insert(ticket, waiting);
-        Ok(Submitted { run_id, accepted: accepted_reply, outcome: outcome_reply })
-    }
-
     /// Moves the line on as far as it goes.
     pub(crate) fn advance(&mut self, ctx: &mut Context<Self>) {
         while let Some(next) = self.line.advance() {
@@ -196,18 +137,6 @@ impl ExecutionOrchestrator {
             }
         }
         self.close_if_done(ctx);
-    }
-
-    /// Stores the acceptance of a plan that has to wait.
-    fn accept(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
-        let Some(waiting) = self.waiting.get(&ticket) else { return };
-        // Sent here, so that acceptances are stored in the order of the line.
-        let request = self.links.commit.send(waiting.accepting(machine::accept(&waiting.plan, false)));
-        let myself = ctx.address().downgrade();
-        actix::spawn(async move {
-            let stored = stored(request).await;
-            tell(&myself, Happened::Accepted { ticket, stored });
-        });
     }
 
     fn start_run(&mut self, ticket: Ticket, accepted: bool, ctx: &mut Context<Self>) {
@@ -257,40 +186,6 @@ impl ExecutionOrchestrator {
         });
     }
 
-    pub(crate) fn take_waiting(&mut self, ticket: Ticket) -> Option<Waiting> {
-        let waiting = self.waiting.remove(&ticket)?;
-        self.tickets.remove(&waiting.run_id);
-        Some(waiting)
-    }
-
-    /// Takes a plan out of the line and tells its callers why.
-    pub(crate) fn refuse(&mut self, ticket: Ticket, error: PlanError) {
-        self.line.remove(ticket);
-        let Some(waiting) = self.take_waiting(ticket) else { return };
-        if let Some(accepted) = waiting.accepted {
-            let _ = accepted.send(Err(error.clone()));
-        }
-        self.settle(Err(error), waiting.outcome, waiting.cancels);
-    }
-
-    fn resolved(&mut self, ticket: Ticket, answer: Result<Vec<Callable>, Unresolved>) {
-        let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
-        let error = match answer {
-            Ok(callables) if callables.len() == waiting.plan.len() => {
-                waiting.callables = callables;
-                self.line.resolved(ticket);
-                return;
-            }
-            Ok(callables) => {
-                let (got, steps) = (callables.len(), waiting.plan.len());
-                PlanError::Allocator { reason: format!("gave callables for {got} of {steps} steps") }
-            }
-            Err(Unresolved::Step(error)) => PlanError::Unresolved(error),
-            Err(Unresolved::Allocator(reason)) => PlanError::Allocator { reason },
-        };
-        self.refuse(ticket, error);
-    }
-
     /// Answers everyone who waits for a run that is over.
     pub(crate) fn settle(
         &mut self,
@@ -305,12 +200,11 @@ impl ExecutionOrchestrator {
             closing.count(&outcome);
         }
         // Nobody waits, so nobody would hear of a failure.
-        if let Err(unheard) = reply.send(outcome) {
-            if let Err(PlanError::StepFailed { run_id, .. } | PlanError::Memory { run_id, .. }) = &unheard {
-                let (run_id, error) =
-                    (run_id.as_str(), unheard.as_ref().map_or_else(|e| e.to_string(), |_| String::new()));
-                log::warn!(target: "lunacore::orchestrator", run_id; "{error}, and nobody waits for the answer");
-            }
+        if let Err(Err(error)) = reply.send(outcome)
+            && let PlanError::StepFailed { run_id, .. } | PlanError::Memory { run_id, .. } = &error
+        {
+            let run_id = run_id.as_str();
+            log::warn!(target: "lunacore::orchestrator", run_id; "{error}, and nobody waits for the answer");
         }
     }
 
@@ -327,20 +221,6 @@ impl ExecutionOrchestrator {
             }
         }
         self.settle(outcome, active.outcome, active.watch.cancels.take());
-    }
-}
-
-impl Waiting {
-    pub(crate) fn commit(&self, decision: machine::Decision) -> Commit {
-        commit_of(&self.run_id, &self.project, decision)
-    }
-
-    /// A commit that also stores the run itself.
-    fn accepting(&self, decision: machine::Decision) -> Commit {
-        let mut commit = self.commit(decision);
-        let (name, step_ids) = (self.plan.name().cloned(), self.plan.step_ids());
-        commit.accept = Some(Box::new(NewRun::new(name, step_ids)));
-        commit
     }
 }
 

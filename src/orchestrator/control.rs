@@ -75,7 +75,7 @@ impl ExecutionOrchestrator {
     }
 
     /// Takes a plan that waits out of the line; when its acceptance is stored, its cancellation is stored first.
-    fn withdraw(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
+    pub(crate) fn withdraw(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
         match self.line.withdraw(ticket) {
             Withdrawal::Forgotten => {
                 if let Some(waiting) = self.waiting.get(&ticket) {
@@ -99,31 +99,6 @@ impl ExecutionOrchestrator {
             }
             // `accepted` looks again.
             Withdrawal::Busy => {}
-        }
-    }
-
-    pub(crate) fn accepted(
-        &mut self,
-        ticket: Ticket,
-        stored: Result<Committed, MemoryError>,
-        ctx: &mut Context<Self>,
-    ) {
-        let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
-        match stored {
-            Err(error) => {
-                let error = PlanError::from_memory(waiting.run_id.clone(), error);
-                self.refuse(ticket, error);
-            }
-            Ok(_) => {
-                if let Some(accepted) = waiting.accepted.take() {
-                    let _ = accepted.send(Ok(()));
-                }
-                let cancelled = !waiting.cancels.is_empty();
-                self.line.accepted(ticket);
-                if cancelled {
-                    self.withdraw(ticket, ctx);
-                }
-            }
         }
     }
 

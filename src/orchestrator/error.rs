@@ -30,10 +30,10 @@ use crate::run::{FailureKind, InvalidRunId, RunId, RunState};
 #[non_exhaustive]
 pub enum PlanError {
     /// The plan cannot be one. Nothing has run.
-    #[error("the plan is not valid")]
+    #[error(transparent)]
     Invalid(#[from] InvalidPlan),
     /// The run id cannot be one. Nothing has run.
-    #[error("the run id is not valid")]
+    #[error(transparent)]
     InvalidRunId(#[from] InvalidRunId),
     /// There is a run with this id already. Nothing has run.
     #[error("there is a run {run_id} already; choose another run id, or leave it out")]
@@ -42,7 +42,7 @@ pub enum PlanError {
         run_id: RunId,
     },
     /// The allocator has no callable for a step. Nothing has run.
-    #[error("the plan cannot be called")]
+    #[error(transparent)]
     Unresolved(#[from] ResolveError),
     /// The allocator gave no usable answer. Nothing has run.
     #[error("the allocator {reason}")]
@@ -86,7 +86,8 @@ pub enum PlanError {
         /// The results of the steps that completed before, in order.
         completed: Vec<Value>,
     },
-    /// The run was cut off by a shutdown: blocking code that was told to stop did not end in time.
+    /// The run was cut off: by a shutdown, when blocking code that was told to stop did not end in time, or by a fault of
+    /// its task.
     #[error("run {run_id} was interrupted: {reason}")]
     Interrupted {
         /// The run.

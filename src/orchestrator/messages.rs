@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 
 use super::error::{ControlError, PlanError};
 use super::status::RunInfo;
-use crate::artifact::Project;
 use crate::plan::{Plan, Step};
+use crate::project::Project;
 use crate::run::{RunId, RunState};
 
 /// Runs a plan and answers with its results, in step order.
@@ -34,7 +34,7 @@ impl ExecutePlan {
 
     /// Names the run, so that it can be asked about and cancelled. Without this it gets a UUIDv7.
     ///
-    /// A name can be used once: a second plan with it gets [`PlanError::RunExists`].
+    /// While memory knows a run of that name, a second plan with it gets [`PlanError::RunExists`].
     #[must_use]
     pub fn run_id(mut self, run_id: impl Into<String>) -> Self {
         self.run_id = Some(run_id.into());
@@ -130,7 +130,8 @@ impl ListPlans {
     }
 }
 
-/// Cancels a run: at once when it waits, before its next step when it runs.
+/// Cancels a run: at once when it waits, before its next step when it runs. A run that is in its last step completes if
+/// that step does, unless [`CancelOutcome::Stopping`] was answered.
 ///
 /// A future is dropped at its next await. Blocking code sees its
 /// [cancellation token](crate::StepContext::cancellation) and is waited for: a run that has to wait for it answers
@@ -191,10 +192,10 @@ impl Shutdown {
 pub struct ShutdownReport {
     /// Runs that completed.
     pub completed: usize,
-    /// Runs that failed.
+    /// Runs that failed, and plans that were refused meanwhile.
     pub failed: usize,
     /// Runs that were cancelled.
     pub cancelled: usize,
-    /// Runs whose blocking code did not end in time.
+    /// Runs that were cut off: blocking code that did not end in time, mostly.
     pub interrupted: usize,
 }

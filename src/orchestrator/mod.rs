@@ -3,9 +3,10 @@
 //! - `line` decides which plan is accepted or started next, `machine` what a run does next: both pure.
 //! - `runner` drives one run: it commits what the machine decided, then calls the step, and so on.
 //! - `invoke` calls the user's code.
-//! - `actor` answers messages, and never waits.
+//! - `actor` answers messages, and never waits; `admission`, `control` and `shutdown` are parts of it.
 
 mod actor;
+mod admission;
 mod control;
 mod error;
 mod internal;

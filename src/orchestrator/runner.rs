@@ -15,9 +15,10 @@ use super::invoke::Call;
 use super::links::{Links, stored};
 use super::machine::{self, Decision, Input, Position};
 use super::messages::CancelOutcome;
-use crate::artifact::{ArtifactData, Project, task_key, task_result};
+use crate::artifact::{ArtifactData, task_key, task_result};
 use crate::memory::{Commit, MemoryError, NewArtifact, RunUpdate};
 use crate::plan::{Callable, CheckedPlan, Output, RunScope, StagedArtifact, StepError, check_size};
+use crate::project::Project;
 use crate::run::{FailureKind, RunId, RunState, StepFailure};
 
 pub(crate) type Outcome = Result<Vec<Value>, PlanError>;

@@ -146,6 +146,9 @@ impl<'de> Deserializer<'de> for BytesReader<'_> {
 /// Implemented for `()`, strings, numbers, booleans, `Option`, `Vec`, [`serde_json::Value`], [`Bytes`], [`Json`] around
 /// anything that serialises, and `Result` of these with any error that converts into a [`StepError`].
 ///
+/// A `Vec<u8>` is a list of numbers; [`Bytes`] are raw bytes. A closure that only panics needs its type said, `|| -> ()
+/// { panic!() }`, since Rust's `!` cannot be an output.
+///
 /// ```
 /// use lunacore::{IntoOutput, Json};
 /// use serde::Serialize;

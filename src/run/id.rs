@@ -27,7 +27,7 @@ use crate::limits::MAX_ID_BYTES;
 pub struct RunId(Arc<str>);
 
 impl RunId {
-    /// A new UUIDv7: ids made later sort later.
+    /// A new UUIDv7: ids made in different milliseconds sort by time.
     #[must_use]
     pub fn random() -> Self {
         let mut buffer = Uuid::encode_buffer();
@@ -98,5 +98,17 @@ impl Borrow<str> for RunId {
 impl AsRef<str> for RunId {
     fn as_ref(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<RunId> for String {
+    fn from(run_id: RunId) -> Self {
+        run_id.0.as_ref().to_owned()
+    }
+}
+
+impl From<&RunId> for String {
+    fn from(run_id: &RunId) -> Self {
+        run_id.0.as_ref().to_owned()
     }
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{RunId, RunState, StepFailure};
-use crate::artifact::Project;
+use crate::project::Project;
 
 /// What a store knows of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +26,52 @@ pub struct RunRecord {
     pub failure: Option<Arc<StepFailure>>,
     /// When it was accepted.
     pub accepted_at: SystemTime,
-    /// When its first step was started.
+    /// When it left the queue: its first step was started, or it was cancelled.
     pub started_at: Option<SystemTime>,
     /// When it came to its final state.
     pub finished_at: Option<SystemTime>,
+}
+
+impl RunRecord {
+    /// A run that was accepted at `at` and waits.
+    #[must_use]
+    pub fn new(
+        run_id: RunId,
+        project: Project,
+        name: Option<Arc<str>>,
+        step_ids: Arc<[Arc<str>]>,
+        at: SystemTime,
+    ) -> Self {
+        Self {
+            run_id,
+            project,
+            name,
+            step_ids,
+            state: RunState::Queued,
+            cursor: 0,
+            attempt: 0,
+            failure: None,
+            accepted_at: at,
+            started_at: None,
+            finished_at: None,
+        }
+    }
+
+    /// Brings the record to where a commit at `at` leaves the run.
+    pub fn advance(
+        &mut self,
+        state: RunState,
+        cursor: usize,
+        attempt: u32,
+        failure: Option<Arc<StepFailure>>,
+        at: SystemTime,
+    ) {
+        (self.state, self.cursor, self.attempt, self.failure) = (state, cursor, attempt, failure);
+        if state != RunState::Queued {
+            self.started_at.get_or_insert(at);
+        }
+        if state.is_final() {
+            self.finished_at.get_or_insert(at);
+        }
+    }
 }

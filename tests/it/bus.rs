@@ -510,7 +510,6 @@ async fn a_dead_actor_is_unsubscribed_at_its_next_event() {
 }
 
 #[actix::test]
-#[ignore = "bug: a dead actor keeps its subscription, and its place, until an event matches its pattern"]
 async fn a_dead_actor_is_unsubscribed_without_another_event() {
     let (bus, trace) = (EventBus::new().start(), Trace::default());
     let subscription = subscribe(&bus, "app.*", Listener(trace).start()).await;
@@ -884,7 +883,6 @@ async fn an_actor_that_panics_is_unsubscribed_and_delays_nobody() {
 }
 
 #[actix::test]
-#[ignore = "bug: the panic of an actor is neither counted nor logged"]
 async fn an_actor_that_panics_is_counted() {
     let bus = EventBus::new().start();
     let subscription = subscribe(&bus, "*", Listener(Trace::default()).start()).await;
@@ -951,7 +949,6 @@ async fn the_types_of_this_crate_cannot_be_emitted() {
 }
 
 #[actix::test]
-#[ignore = "bug: an application's event may carry a sequence number and run id, which only stored events have"]
 async fn an_emitted_event_has_no_place_in_the_sequence() {
     let bus = EventBus::new().start();
     let mut events = stream(&bus, "*", 10).await;
@@ -970,7 +967,11 @@ async fn a_malformed_type_cannot_be_emitted() {
     for (event_type, shown, fault) in [
         ("", "", IdFault::Empty),
         ("a\nb", "a\nb", IdFault::ControlCharacter { character: '\n', at: 1 }),
-        (&format!("{longest}x"), &longest[..64], IdFault::TooLong { bytes: 257, limit: 256 }),
+        (
+            &format!("{longest}x"),
+            &format!("{}…", &longest[..64]),
+            IdFault::TooLong { bytes: 257, limit: 256 },
+        ),
     ] {
         let refused = bus.send(Emit(Event::custom(event_type, json!({})))).await.unwrap();
         let malformed = InvalidEventType::Malformed { event_type: shown.to_owned(), fault };
@@ -1085,7 +1086,6 @@ async fn several_flushes_are_all_answered() {
 }
 
 #[actix::test]
-#[ignore = "bug: events dropped by an overflow count as handled, so a flush is answered while a call is under way"]
 async fn a_flush_waits_for_the_call_under_way_also_when_later_events_overflow() {
     let bus = EventBus::new().start();
     let ((first, mut first_hold), (second, mut second_hold)) = (holding(), holding());
@@ -1102,7 +1102,6 @@ async fn a_flush_waits_for_the_call_under_way_also_when_later_events_overflow() 
 }
 
 #[actix::test]
-#[ignore = "bug: a lagged event counts as handled but not in the mark of a flush that waits, which is answered one event early"]
 async fn a_flush_waits_for_the_last_event_also_when_a_lagged_event_comes_first() {
     let bus = EventBus::new().start();
     let (subscriber, mut hold) = holding();
@@ -1276,7 +1275,6 @@ async fn a_gap_is_told_to_subscribers_of_any_pattern() {
 }
 
 #[actix::test]
-#[ignore = "bug: a gap of the bus is told before events that are still queued, which are older than the gap"]
 async fn a_gap_is_told_just_before_the_event_that_follows_it() {
     let held = HeldBus::start().await;
     let narrow = held.bus.send(SubscribeStream::new("nothing.at.all"));

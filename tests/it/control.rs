@@ -286,3 +286,15 @@ async fn a_run_of_another_orchestrator_on_the_same_memory_is_told_apart() {
     cancel(&actors, "a").await.unwrap();
     assert!(run.await.is_err());
 }
+
+#[actix::test]
+async fn a_cancellation_during_the_last_step_comes_too_late() {
+    let actors = start();
+    let orchestrator = actors.orchestrator.clone();
+    let steps = [Step::new("last", move || {
+        orchestrator.do_send(CancelPlan(run_id("a")));
+        async { 1 }
+    })];
+    assert_eq!(submit(&actors, "a", steps).await.await.unwrap(), [1]);
+    assert_eq!(cancel(&actors, "a").await.unwrap(), CancelOutcome::Finished(RunState::Completed));
+}

@@ -35,8 +35,7 @@ async fn every_method_does_what_its_message_does() {
     assert_eq!(artifact.text(), Some("processed_data"));
     assert!(engine.artifact("task:other").await.unwrap().is_none());
 
-    let run =
-        engine.submit(ExecutePlan::new([Step::new("wait", || std::future::pending::<()>())])).await.unwrap();
+    let run = engine.submit(ExecutePlan::new([Step::new("wait", std::future::pending::<()>)])).await.unwrap();
     assert_eq!(engine.status(run.run_id()).await.unwrap().state, RunState::Running);
     assert_eq!(engine.cancel(run.run_id()).await.unwrap(), CancelOutcome::Cancelled);
     assert!(matches!(run.await, Err(PlanError::Cancelled { .. })));
@@ -71,6 +70,29 @@ fn the_wrong_constructor_says_which_is_right() {
         error.to_string(),
         "no actix system runs on this thread; call `spawn` instead of `start`, or use `#[actix::main]`"
     );
+}
+
+#[test]
+fn a_system_without_a_running_arbiter_is_told_apart_too() {
+    let system = actix::System::new();
+    assert!(matches!(Engine::builder().start(), Err(EngineError::NoSystem)));
+    drop(system);
+}
+
+#[tokio::test]
+async fn a_final_status_always_carries_its_facts() {
+    let engine = Engine::spawn().unwrap();
+    for n in 0..300 {
+        let run = engine.submit([Step::new("fail", || Err::<(), _>("broken")).inline()]).await.unwrap();
+        let info = loop {
+            let info = engine.status(run.run_id()).await.unwrap();
+            if info.state.is_final() {
+                break info;
+            }
+        };
+        let facts = (info.state, info.failure.is_some(), info.finished_at.is_some(), info.current);
+        assert_eq!(facts, (RunState::Failed, true, true, None), "round {n}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -302,6 +302,10 @@ struct FailsAt {
 }
 
 impl Store for FailsAt {
+    fn last_seq(&self) -> Result<u64, StoreError> {
+        self.store.last_seq()
+    }
+
     fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
         match self.commits_left.checked_sub(1) {
             Some(left) => self.commits_left = left,
@@ -661,7 +665,6 @@ fn an_event_with_a_malformed_field_is_not_read() {
 }
 
 #[test]
-#[ignore = "bug: the error is \"data did not match any variant of untagged enum EventKind\", which names no field"]
 fn an_event_without_a_type_is_refused_with_a_message_that_says_so() {
     for json in [envelope(json!({})), envelope(json!({ "type": 5 }))] {
         let error = serde_json::from_value::<Event>(json).unwrap_err().to_string();
@@ -670,7 +673,6 @@ fn an_event_without_a_type_is_refused_with_a_message_that_says_so() {
 }
 
 #[test]
-#[ignore = "bug: a timestamp with nanoseconds is read as it is but written in microseconds, so the event differs when reread"]
 fn an_event_with_nanoseconds_is_read_to_the_microsecond() {
     let json = envelope(json!({ "type": "plan.started", "timestamp": "2026-11-23T12:00:00.123456789Z" }));
     let event: Event = serde_json::from_value(json).unwrap();
@@ -779,7 +781,6 @@ proptest! {
 }
 
 #[test]
-#[ignore = "bug: some numbers change in their last bit, as serde_json reads them without its feature float_roundtrip"]
 fn every_float_in_a_payload_round_trips_through_text() {
     let event = Event::custom("x", json!({ "number": -2.1370152182138908e122 }));
     let text = serde_json::to_string(&event).unwrap();

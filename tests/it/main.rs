@@ -13,6 +13,7 @@ mod bus;
 mod control;
 mod engine;
 mod events;
+mod faults;
 mod logging;
 mod memory;
 mod ordering;

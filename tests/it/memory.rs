@@ -1,7 +1,6 @@
 //! Artifacts, the records of runs, who may touch them, and what happens when the store fails.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -9,39 +8,30 @@ use actix::prelude::*;
 use bytes::Bytes;
 use lunacore::limits::{MAX_ARTIFACT_BYTES, MAX_META_BYTES, MAX_PAGE};
 use lunacore::{
-    Access, Artifact, ArtifactData, Commit, Delete, Event, EventBus, ExecutePlan, ExecutionOrchestrator, Get,
-    GetOutputs, GetRun, IdFault, ListKeys, ListRuns, ListVersions, MemoryError, Operation, Output, PlanError,
-    PlanStatus, Project, ProjectMemory, Put, RunHandle, RunId, RunRecord, RunState, SimpleAllocator, Step,
-    StepContext, StepError, Store, StoreError, SubmitPlan, VolatileStore,
+    Access, Artifact, ArtifactData, Delete, ExecutePlan, Get, GetOutputs, GetRun, IdFault, ListKeys,
+    ListRuns, ListVersions, MemoryError, Operation, Output, PlanError, Project, ProjectMemory, Put,
+    RunHandle, RunRecord, RunState, Step, StepContext, StepError, SubmitPlan,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 
-use crate::support::{Actors, Trace, assert_untouched, chain, next, run_id, start, until, watch};
-
-/// The four actors, with this memory.
-fn start_over(memory: ProjectMemory) -> Actors {
-    let (bus, memory) = (EventBus::new().start(), memory.start());
-    let allocator = SimpleAllocator.start();
-    let orchestrator = ExecutionOrchestrator::new(bus.clone(), memory.clone(), allocator).start();
-    Actors { orchestrator, bus, memory }
-}
+use crate::support::*;
 
 fn in_memory() -> Addr<ProjectMemory> {
     ProjectMemory::in_memory().start()
 }
 
-async fn submit(actors: &Actors, plan: ExecutePlan) -> RunHandle {
+pub async fn submit(actors: &Actors, plan: ExecutePlan) -> RunHandle {
     actors.orchestrator.send(SubmitPlan(plan)).await.unwrap().unwrap()
 }
 
-async fn put(memory: &Addr<ProjectMemory>, put: Put) -> Artifact {
+pub async fn put(memory: &Addr<ProjectMemory>, put: Put) -> Artifact {
     memory.send(put).await.unwrap().unwrap()
 }
 
-async fn get(memory: &Addr<ProjectMemory>, get: Get) -> Option<Artifact> {
+pub async fn get(memory: &Addr<ProjectMemory>, get: Get) -> Option<Artifact> {
     memory.send(get).await.unwrap().unwrap()
 }
 
@@ -49,11 +39,11 @@ async fn text(memory: &Addr<ProjectMemory>, message: Get) -> Option<String> {
     get(memory, message).await.map(|artifact| artifact.text().unwrap().to_owned())
 }
 
-async fn versions(memory: &Addr<ProjectMemory>, key: &str) -> Vec<u64> {
+pub async fn versions(memory: &Addr<ProjectMemory>, key: &str) -> Vec<u64> {
     memory.send(ListVersions::new(key)).await.unwrap().unwrap()
 }
 
-async fn keys(memory: &Addr<ProjectMemory>, list: ListKeys) -> Vec<String> {
+pub async fn keys(memory: &Addr<ProjectMemory>, list: ListKeys) -> Vec<String> {
     memory.send(list).await.unwrap().unwrap()
 }
 
@@ -349,12 +339,13 @@ async fn a_plan_stores_its_artifacts_in_its_project_and_nowhere_else() {
 
 #[actix::test]
 async fn keys_tenants_and_projects_must_be_valid() {
+    let shown = cut(&"x".repeat(513));
     let memory = in_memory();
     let long = "x".repeat(513);
     let get = |key: &str| Get::latest(key);
     let cases = [
         (get(""), "key", "", IdFault::Empty),
-        (get(&long), "key", &long[..64], IdFault::TooLong { bytes: 513, limit: 512 }),
+        (get(&long), "key", &shown, IdFault::TooLong { bytes: 513, limit: 512 }),
         (get("a\rb"), "key", "a\rb", IdFault::ControlCharacter { character: '\r', at: 1 }),
         (get("k").in_project("", "p"), "tenant", "", IdFault::Empty),
         (get("k").in_project("t", ""), "project", "", IdFault::Empty),
@@ -367,7 +358,7 @@ async fn keys_tenants_and_projects_must_be_valid() {
         (
             get("k").in_project(&long[..257], "p"),
             "tenant",
-            &long[..64],
+            &shown,
             IdFault::TooLong { bytes: 257, limit: 256 },
         ),
     ];
@@ -400,7 +391,6 @@ async fn every_message_checks_its_names() {
 }
 
 #[actix::test]
-#[ignore = "bug: ListVersions takes a key that every other message refuses, and answers that it has no versions"]
 async fn a_listing_of_versions_checks_its_key() {
     let answer = in_memory().send(ListVersions::new("")).await.unwrap();
     assert!(matches!(answer, Err(MemoryError::InvalidName { .. })), "{answer:?}");
@@ -419,7 +409,6 @@ async fn a_plan_for_an_invalid_project_is_refused_before_anything_runs() {
 }
 
 #[actix::test]
-#[ignore = "bug: the artifact type is stored unchecked: empty, endless, or with control characters"]
 async fn an_artifact_type_must_be_valid() {
     for artifact_type in ["", "a\nb", &"x".repeat(1_000_000)] {
         let answer = in_memory().send(Put::new("k", "x").artifact_type(artifact_type)).await.unwrap();
@@ -450,7 +439,6 @@ async fn the_meta_of_a_put_has_at_most_64_kibibytes_of_json() {
 }
 
 #[actix::test]
-#[ignore = "bug: only the meta given with a put is measured, so that the merged one grows without a limit"]
 async fn merged_meta_has_at_most_64_kibibytes_of_json_too() {
     let memory = in_memory();
     for name in ["a", "b"] {
@@ -558,7 +546,6 @@ async fn an_access_check_that_panics_denies() {
 }
 
 #[actix::test]
-#[ignore = "bug: GetOutputs, and so Engine::results, gives anyone the results that the access check guards as artifacts"]
 async fn results_that_may_not_be_read_as_artifacts_may_not_be_read_as_outputs() {
     let (memory, _) = guarded(|access| access.operation != Operation::Read);
     let actors = start_over(memory);
@@ -604,12 +591,12 @@ async fn an_access_check_sees_the_project_of_a_plan() {
 // Runs.
 
 /// A step that notes its id when it is called.
-fn noted(trace: &Trace, id: &str) -> Step {
+pub fn noted(trace: &Trace, id: &str) -> Step {
     let (trace, note) = (trace.clone(), id.to_owned());
     Step::new(id, move || trace.note(note.clone()))
 }
 
-async fn record(memory: &Addr<ProjectMemory>, id: &str) -> Option<RunRecord> {
+pub async fn record(memory: &Addr<ProjectMemory>, id: &str) -> Option<RunRecord> {
     memory.send(GetRun(run_id(id))).await.unwrap().unwrap()
 }
 
@@ -781,277 +768,4 @@ fn any_history_of_puts_and_deletes_reads_like_its_model() {
         Ok(())
     });
     checked.unwrap();
-}
-
-// A store that fails.
-
-/// How a commit fails.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Fault {
-    /// It gives an error and has written nothing.
-    Error,
-    /// It gives an error although everything is written: the outcome is unknown.
-    ErrorAfterWriting,
-    /// It panics.
-    Panic,
-}
-
-/// The volatile store, with a fault at one of its commits.
-struct Faulty {
-    inner: VolatileStore,
-    commits: Arc<AtomicUsize>,
-    /// At which commit, from 1; 0 for none.
-    at: usize,
-    fault: Fault,
-    /// Whether everything but commits fails too.
-    reads_fail: bool,
-}
-
-impl Faulty {
-    fn new(at: usize, fault: Fault) -> Self {
-        Self { inner: VolatileStore::default(), commits: Arc::default(), at, fault, reads_fail: false }
-    }
-
-    fn check(&self) -> Result<(), StoreError> {
-        if self.reads_fail { Err(StoreError::new("disk on fire")) } else { Ok(()) }
-    }
-}
-
-impl Store for Faulty {
-    fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
-        if self.commits.fetch_add(1, Ordering::SeqCst) + 1 != self.at {
-            return self.inner.commit(commit, at);
-        }
-        match self.fault {
-            Fault::Error => {}
-            Fault::ErrorAfterWriting => drop(self.inner.commit(commit, at)?),
-            Fault::Panic => panic!("disk on fire"),
-        }
-        Err(StoreError::new("disk on fire").into())
-    }
-
-    fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, StoreError> {
-        self.check()?;
-        self.inner.put(put, at)
-    }
-
-    fn delete(&mut self, project: &Project, key: &str, version: Option<u64>) -> Result<bool, StoreError> {
-        self.check()?;
-        self.inner.delete(project, key, version)
-    }
-
-    fn artifact(
-        &self,
-        project: &Project,
-        key: &str,
-        version: Option<u64>,
-    ) -> Result<Option<Artifact>, StoreError> {
-        self.check()?;
-        self.inner.artifact(project, key, version)
-    }
-
-    fn versions(&self, project: &Project, key: &str) -> Result<Vec<u64>, StoreError> {
-        self.check()?;
-        self.inner.versions(project, key)
-    }
-
-    fn keys(
-        &self,
-        project: &Project,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<String>, StoreError> {
-        self.check()?;
-        self.inner.keys(project, prefix, after, limit)
-    }
-
-    fn run(&self, run_id: &RunId) -> Result<Option<RunRecord>, StoreError> {
-        self.check()?;
-        self.inner.run(run_id)
-    }
-
-    fn runs(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
-        self.check()?;
-        self.inner.runs(after, limit)
-    }
-
-    fn outputs(&self, run_id: &RunId) -> Result<Option<Vec<Output>>, StoreError> {
-        self.check()?;
-        self.inner.outputs(run_id)
-    }
-}
-
-/// The events of each commit of a plan of the steps a, b and c.
-const COMMITS: [&[&str]; 4] = [
-    &["plan.accepted", "plan.started", "task.started a"],
-    &["task.completed a", "task.started b"],
-    &["task.completed b", "task.started c"],
-    &["task.completed c", "plan.completed"],
-];
-
-fn abc(trace: &Trace) -> ExecutePlan {
-    ExecutePlan::new(["a", "b", "c"].map(|id| noted(trace, id)))
-}
-
-#[actix::test]
-async fn a_plan_of_three_steps_takes_four_commits() {
-    let store = Faulty::new(0, Fault::Error);
-    let commits = Arc::clone(&store.commits);
-    let actors = start_over(ProjectMemory::with_store(store));
-    let mut events = watch(&actors.bus).await;
-    actors.orchestrator.send(abc(&Trace::default())).await.unwrap().unwrap();
-    assert_eq!(commits.load(Ordering::SeqCst), 4);
-    assert_eq!(next(&mut events, 9).await, COMMITS.concat());
-}
-
-/// Runs a plan whose `n`th commit fails, and then the same again over the store that is healthy once more.
-async fn survives(n: usize, fault: Fault) {
-    let actors = start_over(ProjectMemory::with_store(Faulty::new(n, fault)));
-    let (mut events, trace) = (watch(&actors.bus).await, Trace::default());
-    let error = actors.orchestrator.send(abc(&trace).run_id("broken")).await.unwrap().unwrap_err();
-    let reason = if fault == Fault::Panic { "the store panicked: disk on fire" } else { "disk on fire" };
-    assert_eq!(
-        chain(&error),
-        ["memory could not store run broken", "the store failed", "a read or write failed", reason]
-    );
-    assert!(matches!(
-        &error,
-        PlanError::Memory { run_id, source: MemoryError::Store(_) } if run_id.as_str() == "broken"
-    ));
-    // The commit before it let the steps up to n - 2 be called, and no other is.
-    assert_eq!(trace.all(), ["a", "b", "c"][..n - 1]);
-
-    let told = COMMITS[..n - 1].concat();
-    assert_eq!(next(&mut events, told.len()).await, told);
-
-    actors.orchestrator.send(abc(&trace).run_id("healthy")).await.unwrap().unwrap();
-    assert_eq!(trace.all()[n - 1..], ["a", "b", "c"]);
-
-    // Of the failed commit the bus hears nothing, except that something is missing if it was written after all.
-    let lost = if fault == Fault::ErrorAfterWriting { COMMITS[n - 1].len() } else { 0 };
-    if lost > 0 {
-        let lagged = events.next().await.unwrap();
-        assert_eq!((lagged.event_type(), lagged.get("missed")), ("subscription.lagged", Some(json!(lost))));
-    }
-    let seen = until(&mut events, "plan.completed").await;
-    assert_eq!(seen.iter().map(ToString::to_string).collect::<Vec<_>>(), COMMITS.concat());
-    let first = (told.len() + lost + 1) as u64;
-    assert!(seen.iter().map(Event::seq).eq((first..first + 9).map(Some)), "{n} {fault:?}");
-    // What was not acknowledged is not stored either, unless the store did store it.
-    let stored = if fault == Fault::ErrorAfterWriting { n } else { n - 1 };
-    let record = record(&actors.memory, "broken").await;
-    assert_eq!(record.map(|record| record.cursor), stored.checked_sub(1));
-    for (index, key) in ["task:a", "task:b", "task:c"].into_iter().enumerate() {
-        let twice = index + 1 < stored;
-        assert_eq!(versions(&actors.memory, key).await, if twice { vec![1, 2] } else { vec![1] }, "{key}");
-    }
-}
-
-#[actix::test]
-async fn a_commit_that_fails_stops_its_plan_and_nothing_else_wherever_it_is() {
-    for n in 1..=4 {
-        survives(n, Fault::Error).await;
-    }
-}
-
-#[actix::test]
-async fn a_commit_that_panics_stops_its_plan_and_nothing_else_wherever_it_is() {
-    for n in 1..=4 {
-        survives(n, Fault::Panic).await;
-    }
-}
-
-#[actix::test]
-async fn a_commit_that_was_written_but_not_acknowledged_stops_its_plan_and_is_not_told() {
-    for n in 1..=4 {
-        survives(n, Fault::ErrorAfterWriting).await;
-    }
-}
-
-#[actix::test]
-#[ignore = "bug: `subscription.lagged` comes before events that are older than those that were missed"]
-async fn a_gap_is_told_where_it_is() {
-    let actors = start_over(ProjectMemory::with_store(Faulty::new(2, Fault::ErrorAfterWriting)));
-    let mut events = watch(&actors.bus).await;
-    actors.orchestrator.send(abc(&Trace::default())).await.unwrap().unwrap_err();
-    actors.orchestrator.send(abc(&Trace::default())).await.unwrap().unwrap();
-    let expected = [COMMITS[0], &["subscription.lagged"], COMMITS[0]].concat();
-    assert_eq!(next(&mut events, expected.len()).await, expected);
-}
-
-#[actix::test]
-#[ignore = "bug: a run whose commit failed is told as running for ever, and can be neither cancelled nor run again"]
-async fn a_run_whose_commit_failed_is_not_told_as_running() {
-    let actors = start_over(ProjectMemory::with_store(Faulty::new(2, Fault::Error)));
-    actors.orchestrator.send(abc(&Trace::default()).run_id("r")).await.unwrap().unwrap_err();
-    let info = actors.orchestrator.send(PlanStatus(run_id("r"))).await.unwrap().unwrap();
-    assert_ne!(info.state, RunState::Running);
-}
-
-#[actix::test]
-async fn a_failed_commit_is_not_tried_again() {
-    let store = Faulty::new(2, Fault::Error);
-    let commits = Arc::clone(&store.commits);
-    let actors = start_over(ProjectMemory::with_store(store));
-    actors.orchestrator.send(abc(&Trace::default())).await.unwrap().unwrap_err();
-    assert_eq!(commits.load(Ordering::SeqCst), 2);
-}
-
-#[actix::test]
-async fn a_failed_acceptance_of_a_plan_that_waits_fails_that_plan_only() {
-    let (actors, trace) =
-        (start_over(ProjectMemory::with_store(Faulty::new(2, Fault::Error))), Trace::default());
-    let release = Arc::new(Notify::new());
-    let wait = Arc::clone(&release);
-    let waits = Step::new("waits", move || {
-        let wait = Arc::clone(&wait);
-        async move { wait.notified().await }
-    });
-    let first = submit(&actors, ExecutePlan::new([waits])).await;
-    let error = actors.orchestrator.send(SubmitPlan(abc(&trace))).await.unwrap().unwrap_err();
-    assert!(matches!(error, PlanError::Memory { source: MemoryError::Store(_), .. }), "{error:?}");
-    let third = submit(&actors, ExecutePlan::new([noted(&trace, "third")])).await;
-    release.notify_one();
-    assert_eq!(first.await.unwrap(), [Value::Null]);
-    third.await.unwrap();
-    assert_eq!(trace.all(), ["third"]);
-}
-
-#[actix::test]
-async fn a_store_that_fails_answers_every_message_with_its_error() {
-    let memory =
-        ProjectMemory::with_store(Faulty { reads_fail: true, ..Faulty::new(0, Fault::Error) }).start();
-    let answers: Vec<Result<(), MemoryError>> = vec![
-        memory.send(Put::new("k", "x")).await.unwrap().map(drop),
-        memory.send(Get::latest("k")).await.unwrap().map(drop),
-        memory.send(ListVersions::new("k")).await.unwrap().map(drop),
-        memory.send(ListKeys::new()).await.unwrap().map(drop),
-        memory.send(Delete::all("k")).await.unwrap().map(drop),
-        memory.send(GetRun(run_id("r"))).await.unwrap().map(drop),
-        memory.send(ListRuns::default()).await.unwrap().map(drop),
-        memory.send(GetOutputs(run_id("r"))).await.unwrap().map(drop),
-    ];
-    for answer in answers {
-        let error = answer.unwrap_err();
-        assert_eq!(chain(&error), ["the store failed", "a read or write failed", "disk on fire"]);
-        assert!(!error.wrote_nothing());
-    }
-}
-
-#[actix::test]
-async fn a_memory_that_has_stopped_fails_the_plan() {
-    let (elsewhere, trace) = (Arbiter::new(), Trace::default());
-    let memory = ProjectMemory::start_in_arbiter(&elsewhere.handle(), |_| ProjectMemory::in_memory());
-    let bus = EventBus::new().start();
-    let orchestrator = ExecutionOrchestrator::new(bus, memory.clone(), SimpleAllocator.start()).start();
-    orchestrator.send(ExecutePlan::new([noted(&trace, "before")])).await.unwrap().unwrap();
-    elsewhere.stop();
-    elsewhere.join().unwrap();
-
-    let error =
-        orchestrator.send(ExecutePlan::new([noted(&trace, "after")]).run_id("r")).await.unwrap().unwrap_err();
-    assert_eq!(chain(&error), ["memory could not store run r", "the memory actor has stopped"]);
-    assert!(matches!(error, PlanError::Memory { source: MemoryError::Stopped, .. }));
-    assert_eq!(trace.all(), ["before"]);
 }

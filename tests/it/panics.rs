@@ -118,7 +118,7 @@ async fn a_callable_that_panics_when_it_is_let_go_harms_nobody() {
     assert!(actors.orchestrator.send(ExecutePlan::new(refused)).await.unwrap().is_err());
     let running = actors
         .orchestrator
-        .send(ExecutePlan::new([Step::new("wait", || std::future::pending::<()>())]).run_id("a"));
+        .send(ExecutePlan::new([Step::new("wait", std::future::pending::<()>)]).run_id("a"));
     let queued = actors.orchestrator.send(ExecutePlan::new([carries()]).run_id("b"));
     for id in ["b", "a"] {
         let cancel = lunacore::CancelPlan(crate::support::run_id(id));
@@ -148,4 +148,51 @@ async fn a_value_that_panics_while_it_is_read_fails_the_step_that_reads_it() {
     ];
     let error = actors.orchestrator.send(ExecutePlan::new(steps)).await.unwrap().unwrap_err();
     assert!(matches!(error, PlanError::StepFailed { index: 1, kind: FailureKind::Panic, .. }), "{error:?}");
+}
+
+#[derive(Debug)]
+struct Explosive {
+    shown: bool,
+}
+
+impl std::fmt::Display for Explosive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        assert!(self.shown, "in display");
+        f.write_str("explosive")
+    }
+}
+
+impl std::error::Error for Explosive {}
+
+impl Drop for Explosive {
+    fn drop(&mut self) {
+        if self.shown && !std::thread::panicking() {
+            panic!("an error in drop");
+        }
+    }
+}
+
+#[actix::test]
+async fn an_error_that_panics_when_it_is_let_go_harms_nobody() {
+    let actors = start();
+    let mut events = watch(&actors.bus).await;
+    // Nobody waits for the answer, so that the last to hold the error is an actor.
+    let step = Step::new("fail", || Err::<(), _>(Explosive { shown: true }));
+    drop(actors.orchestrator.send(lunacore::SubmitPlan(ExecutePlan::new([step]))).await.unwrap().unwrap());
+    until(&mut events, "plan.failed").await;
+    for _ in 0..10 {
+        assert!(actors.orchestrator.send(ExecutePlan::new([])).await.unwrap().is_ok());
+    }
+}
+
+#[actix::test]
+async fn an_error_whose_message_panics_still_fails_its_plan() {
+    let actors = start();
+    let mut events = watch(&actors.bus).await;
+    let step = Step::new("fail", || Err::<(), _>(Explosive { shown: false }));
+    let error = actors.orchestrator.send(ExecutePlan::new([step])).await.unwrap().unwrap_err();
+    assert!(matches!(error, PlanError::StepFailed { index: 0, .. }));
+    let failed = until(&mut events, "task.failed").await.pop().unwrap();
+    let text = "the error could not be shown, for its message panicked: in display";
+    assert_eq!(failed.get("error"), Some(text.into()));
 }

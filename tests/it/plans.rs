@@ -15,7 +15,9 @@ use lunacore::{
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::support::{Actors, Trace, assert_untouched, chain, engine, next, run_id, start, until, watch};
+use crate::support::{
+    Actors, Trace, assert_untouched, chain, cut, engine, next, run_id, start, until, watch,
+};
 
 /// A step that notes its id when it is called.
 fn noted(trace: &Trace, id: &str) -> Step {
@@ -212,13 +214,13 @@ fn invalid_plans(trace: &Trace) -> Vec<(Plan, InvalidPlan, String)> {
         ),
         (
             Plan::new([noted(trace, &long)]),
-            step_id(&long[..64], 0, too_long(257)),
-            format!("the id {:?} of step 0 has 257 bytes, more than 256", &long[..64]),
+            step_id(&cut(&long), 0, too_long(257)),
+            format!("the id {:?} of step 0 has 257 bytes, more than 256", cut(&long)),
         ),
         (
             Plan::new([good(), noted(trace, &longer)]),
-            step_id(&longer[..128], 1, too_long(258)),
-            format!("the id {:?} of step 1 has 258 bytes, more than 256", &longer[..128]),
+            step_id(&format!("{}…", &longer[..128]), 1, too_long(258)),
+            format!("the id {:?} of step 1 has 258 bytes, more than 256", format!("{}…", &longer[..128])),
         ),
         (
             Plan::new([good(), good().inline(), noted(trace, "a\nb")]),
@@ -257,8 +259,8 @@ fn invalid_plans(trace: &Trace) -> Vec<(Plan, InvalidPlan, String)> {
         ),
         (
             Plan::new([good()]).name(long.clone()),
-            name("name", &long[..64], "the plan", too_long(257)),
-            format!("the name {:?} of the plan has 257 bytes, more than 256", &long[..64]),
+            name("name", &cut(&long), "the plan", too_long(257)),
+            format!("the name {:?} of the plan has 257 bytes, more than 256", cut(&long)),
         ),
     ]
 }
@@ -270,7 +272,7 @@ async fn an_invalid_plan_is_refused_before_anything_runs() {
         let actors = start();
         let mut events = watch(&actors.bus).await;
         let error = refusal(&actors, plan).await;
-        assert_eq!(chain(&error), ["the plan is not valid", &text]);
+        assert_eq!(chain(&error), [text]);
         assert!(matches!(&error, PlanError::Invalid(invalid) if *invalid == expected), "{error:?}");
         assert_untouched(&actors, &mut events).await;
     }
@@ -283,10 +285,7 @@ async fn a_plan_of_more_than_100_000_steps_is_refused() {
     let mut events = watch(&actors.bus).await;
     let steps = |count| (0..count).map(|n| Step::named(n.to_string())).collect::<Plan>();
     let error = refusal(&actors, steps(MAX_STEPS + 1)).await;
-    assert_eq!(
-        chain(&error),
-        ["the plan is not valid", "the plan has 100001 steps, more than 100000; split it"]
-    );
+    assert_eq!(chain(&error), ["the plan has 100001 steps, more than 100000; split it"]);
     // One step fewer passes that check, and is refused by the next: no step has a callable.
     assert!(matches!(refusal(&actors, steps(MAX_STEPS)).await, PlanError::Unresolved(_)));
     assert_untouched(&actors, &mut events).await;
@@ -300,11 +299,11 @@ async fn an_invalid_run_id_is_refused_before_anything_runs() {
     for (id, shown, fault) in [
         ("", r#""""#, "is empty"),
         ("a\u{7f}", r#""a\u{7f}""#, r"has the control character '\u{7f}' at byte 1"),
-        (&long, &format!("{:?}", &long[..64]), "has 257 bytes, more than 256"),
+        (&long, &format!("{:?}", cut(&long)), "has 257 bytes, more than 256"),
     ] {
         let error = refusal(&actors, ExecutePlan::new([noted(&trace, "x")]).run_id(id)).await;
         let text = format!("the run id {shown} {fault}; choose 1 to 256 bytes without control characters");
-        assert_eq!(chain(&error), ["the run id is not valid", &text]);
+        assert_eq!(chain(&error), [text]);
         assert!(matches!(&error, PlanError::InvalidRunId(_)));
     }
     assert_untouched(&actors, &mut events).await;
@@ -316,10 +315,7 @@ async fn a_step_without_a_callable_refuses_its_plan_before_anything_runs() {
     let (actors, trace) = (start(), Trace::default());
     let mut events = watch(&actors.bus).await;
     let error = refusal(&actors, [noted(&trace, "first"), Step::named("x"), Step::named("y")]).await;
-    assert_eq!(
-        chain(&error),
-        ["the plan cannot be called", r#"step 1 ("x") cannot be called"#, r#"no callable found in step "x""#]
-    );
+    assert_eq!(chain(&error), [r#"step 1 ("x") cannot be called"#, r#"no callable found in step "x""#]);
     let PlanError::Unresolved(unresolved) = error else { panic!("{error:?}") };
     assert_eq!((&*unresolved.step_id, unresolved.index), ("x", 1));
     assert!(matches!(unresolved.source, AllocatorError::NoCallable { step_id } if step_id == "x"));
@@ -530,7 +526,6 @@ async fn a_context_that_outlives_its_attempt_stores_nothing_more() {
 }
 
 #[actix::test]
-#[ignore = "bug: an artifact that a step stages under its own task key hides the step's result"]
 async fn the_latest_version_under_a_task_key_is_the_result_of_the_step() {
     let actors = start();
     let step = Step::new("x", |ctx: StepContext| {
@@ -550,7 +545,7 @@ async fn a_further_artifact_needs_a_valid_key() {
     let cases = [
         (String::new(), r#"the artifact key "" is empty"#.to_owned()),
         ("a\0".to_owned(), r#"the artifact key "a\0" has the control character '\0' at byte 1"#.to_owned()),
-        (long.clone(), format!("the artifact key {:?} has 513 bytes, more than 512", &long[..64])),
+        (long.clone(), format!("the artifact key {:?} has 513 bytes, more than 512", cut(&long))),
     ];
     for (key, text) in cases {
         let error = step_error([Step::new("x", move |ctx: StepContext| ctx.put_artifact(&key, "x"))]).await;
@@ -702,7 +697,6 @@ async fn a_progress_report_over_one_mebibyte_is_an_error_and_is_not_told() {
 }
 
 #[actix::test]
-#[ignore = "bug: a context that outlives its attempt still reports progress, after `task.completed`"]
 async fn a_context_that_outlives_its_attempt_tells_no_more_progress() {
     let (actors, kept) = (start(), Arc::new(Mutex::new(None::<StepContext>)));
     let mut events = watch(&actors.bus).await;

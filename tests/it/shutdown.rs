@@ -22,7 +22,7 @@ fn noting(name: &'static str, trace: &Trace) -> Step {
 }
 
 fn endless() -> Step {
-    Step::new("endless", || std::future::pending::<()>())
+    Step::new("endless", std::future::pending::<()>)
 }
 
 #[actix::test]
@@ -164,4 +164,29 @@ async fn a_dropped_orchestrator_that_does_not_come_to_an_end_is_cancelled() {
     drop(actors.orchestrator);
     assert!(matches!(answer.await.unwrap(), Err(PlanError::Cancelled { .. })));
     assert_eq!(began.elapsed().as_secs(), DROP_DRAIN.as_secs());
+}
+
+#[actix::test]
+async fn endless_durations_and_capacities_are_taken_as_they_are_meant() {
+    let actors = start_with(|orchestrator| orchestrator.queue_capacity(usize::MAX));
+    assert!(actors.orchestrator.send(ExecutePlan::new([])).await.unwrap().is_ok());
+    let flush = lunacore::Flush::within(Duration::MAX);
+    assert_eq!(actors.bus.send(flush).await.unwrap(), Ok(()));
+    let running = actors.orchestrator.send(ExecutePlan::new([Step::new("x", || 1)]));
+    let report = actors.orchestrator.send(Shutdown::drain(Duration::MAX)).await.unwrap();
+    assert_eq!((report.completed, report.cancelled), (1, 0));
+    assert_eq!(running.await.unwrap().unwrap(), [1]);
+}
+
+#[actix::test]
+async fn two_shutdowns_at_once_are_both_answered() {
+    let actors = start();
+    let mut events = watch(&actors.bus).await;
+    let running = actors.orchestrator.send(ExecutePlan::new([endless()]));
+    until(&mut events, "task.started").await;
+    let draining = actors.orchestrator.send(Shutdown::drain(Duration::from_secs(3_600)));
+    let now = actors.orchestrator.send(Shutdown::now());
+    assert_eq!(now.await.unwrap().cancelled, 1);
+    assert_eq!(draining.await.unwrap().cancelled, 1);
+    assert!(running.await.unwrap().is_err());
 }

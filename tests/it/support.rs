@@ -89,3 +89,16 @@ pub async fn assert_untouched(actors: &Actors, events: &mut EventStream) {
     assert_eq!(actors.memory.send(lunacore::ListRuns::default()).await.unwrap().unwrap(), []);
     assert_eq!(actors.memory.send(lunacore::ListKeys::new()).await.unwrap().unwrap(), [""; 0]);
 }
+
+/// A long name as errors quote it.
+pub fn cut(name: &str) -> String {
+    format!("{}…", &name[..64])
+}
+
+/// The four actors, with this memory.
+pub fn start_over(memory: ProjectMemory) -> Actors {
+    let (bus, memory) = (EventBus::new().start(), memory.start());
+    let allocator = SimpleAllocator.start();
+    let orchestrator = ExecutionOrchestrator::new(bus.clone(), memory.clone(), allocator).start();
+    Actors { orchestrator, bus, memory }
+}
