@@ -1226,6 +1226,22 @@ async fn account(events: &mut EventStream, total: u64) -> (Vec<u64>, u64) {
     (seen, lost)
 }
 
+/// Reads events up to number `total`, and checks that those which are missing are told just before the next.
+async fn follow(events: &mut EventStream, total: u64) {
+    let mut expected = 1;
+    while expected <= total {
+        let event = soon(events.next()).await.unwrap();
+        match event.kind() {
+            EventKind::SubscriptionLagged { missed } => expected += missed,
+            _ => {
+                assert_eq!(event.seq(), Some(expected));
+                expected += 1;
+            }
+        }
+    }
+    assert_eq!(expected, total + 1);
+}
+
 #[actix::test]
 async fn a_bus_that_is_far_behind_delays_no_plan_and_accounts_for_a_gap_at_the_end() {
     let held = HeldBus::start().await;
@@ -1284,18 +1300,31 @@ async fn a_gap_is_told_just_before_the_event_that_follows_it() {
     let (_bus, mut events, arbiter) = held.release();
     // Once this one is told of the gap, the other has it in its queue, behind all events that came before.
     soon(narrow.await.unwrap().unwrap().next()).await;
-    let mut expected = 1;
-    while expected <= total {
-        let event = soon(events.next()).await.unwrap();
-        match event.kind() {
-            EventKind::SubscriptionLagged { missed } => expected += missed,
-            _ => {
-                assert_eq!(event.seq(), Some(expected));
-                expected += 1;
-            }
-        }
-    }
+    follow(&mut events, total).await;
     arbiter.stop();
+}
+
+/// The events behind the gap push out some of those before it, or all of those and the gap's own mark.
+#[actix::test]
+async fn a_gap_and_an_overflow_are_counted_together() {
+    for steps in [0, 30, 60] {
+        let held = HeldBus::start().await;
+        let small = held.bus.send(SubscribeStream::new("*").capacity(100));
+        let narrow = held.bus.send(SubscribeStream::new("nothing.at.all"));
+        let orchestrator = orchestrate(&held.bus, &ProjectMemory::in_memory().start());
+        let (plan, total) = long_plan();
+        execute(&orchestrator, plan).await;
+        let (bus, _events, arbiter) = held.release();
+        soon(narrow.await.unwrap().unwrap().next()).await;
+        let more: Vec<Step> = (0..steps).map(|_| Step::unnamed(|| ()).inline()).collect();
+        execute(&orchestrator, ExecutePlan::new(more)).await;
+        flush(&bus).await;
+        let (mut small, total) = (small.await.unwrap().unwrap(), total + 3 + 2 * steps);
+        follow(&mut small, total).await;
+        assert_eq!(waiting(&mut small), [""; 0]);
+        assert!(small.missed() > total - 101);
+        arbiter.stop();
+    }
 }
 
 #[actix::test]
