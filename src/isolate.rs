@@ -23,7 +23,7 @@ pub(crate) fn drop_quietly<T>(value: T) -> Result<(), String> {
     catch(move || drop(value))
 }
 
-pub(crate) fn message_of(payload: &(dyn Any + Send)) -> String {
+fn message_of(payload: &(dyn Any + Send)) -> String {
     if let Some(text) = payload.downcast_ref::<&'static str>() {
         (*text).to_owned()
     } else if let Some(text) = payload.downcast_ref::<String>() {

@@ -223,13 +223,14 @@ impl Handler<Attach> for ProjectMemory {
     }
 }
 
-impl Handler<Commit> for ProjectMemory {
+/// Boxed: it is moved from hand to hand several times, and a pointer is cheaper to move than its content.
+impl Handler<Box<Commit>> for ProjectMemory {
     type Result = Result<Committed, MemoryError>;
 
-    fn handle(&mut self, commit: Commit, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, commit: Box<Commit>, ctx: &mut Self::Context) -> Self::Result {
         self.check_commit(&commit)?;
         let now = to_micros(SystemTime::now());
-        let events = guard(|| self.store.commit(commit, now))?;
+        let events = guard(|| self.store.commit(*commit, now))?;
         self.publish(events, ctx);
         Ok(Committed::new(now))
     }

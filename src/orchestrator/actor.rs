@@ -21,7 +21,7 @@ use super::shutdown::Closing;
 use super::status::RunInfo;
 use crate::allocator::Resolve;
 use crate::bus::{Backlog, Publish};
-use crate::isolate::message_of;
+use crate::isolate::Isolated;
 use crate::limits::{
     INTERRUPTED_RUNS, MAILBOX, MAX_CONCURRENT_PLANS, MAX_QUEUE_CAPACITY, PROGRESS_BACKLOG, QUEUE_CAPACITY,
 };
@@ -80,9 +80,11 @@ impl ExecutionOrchestrator {
     where
         B: Actor + Handler<Publish>,
         B::Context: ToEnvelope<B, Publish>,
-        M: Actor + Handler<Attach> + Handler<Commit> + Handler<GetRun> + Handler<ListRuns>,
-        M::Context:
-            ToEnvelope<M, Attach> + ToEnvelope<M, Commit> + ToEnvelope<M, GetRun> + ToEnvelope<M, ListRuns>,
+        M: Actor + Handler<Attach> + Handler<Box<Commit>> + Handler<GetRun> + Handler<ListRuns>,
+        M::Context: ToEnvelope<M, Attach>
+            + ToEnvelope<M, Box<Commit>>
+            + ToEnvelope<M, GetRun>
+            + ToEnvelope<M, ListRuns>,
     {
         let links = Links {
             publish: bus.recipient(),
@@ -176,12 +178,14 @@ impl ExecutionOrchestrator {
             accepted: waiting.accepted,
         };
         let myself = ctx.address().downgrade();
-        let task = actix::spawn(runner.run(first));
+        // A task of its own: a wake-up costs the same however many plans run, and what escapes the containment of a
+        // step ends this run only.
+        let run = Isolated::new(Box::pin(runner.run(first)));
         actix::spawn(async move {
-            let outcome = match task.await {
-                Ok(outcome) => outcome,
-                Err(error) => Err(PlanError::Interrupted { run_id: run_id.clone(), reason: why(error) }),
-            };
+            let outcome = run.await.unwrap_or_else(|message| {
+                let reason = format!("its task panicked: {message}");
+                Err(PlanError::Interrupted { run_id: run_id.clone(), reason })
+            });
             tell(&myself, Happened::Ended { run_id, outcome });
         });
     }
@@ -221,19 +225,6 @@ impl ExecutionOrchestrator {
             }
         }
         self.settle(outcome, active.outcome, active.watch.cancels.take());
-    }
-}
-
-/// Why a run's task did not come to its own end.
-fn why(error: tokio::task::JoinError) -> String {
-    match error.try_into_panic() {
-        Ok(payload) => {
-            let message = message_of(payload.as_ref());
-            // Its `Drop` may panic too.
-            std::mem::forget(payload);
-            format!("its task panicked: {message}")
-        }
-        Err(error) => error.to_string(),
     }
 }
 

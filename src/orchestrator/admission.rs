@@ -157,12 +157,12 @@ impl ExecutionOrchestrator {
 }
 
 impl Waiting {
-    pub(crate) fn commit(&self, decision: machine::Decision) -> Commit {
+    pub(crate) fn commit(&self, decision: machine::Decision) -> Box<Commit> {
         commit_of(&self.run_id, &self.project, decision)
     }
 
     /// A commit that also stores the run itself.
-    pub(crate) fn accepting(&self, decision: machine::Decision) -> Commit {
+    pub(crate) fn accepting(&self, decision: machine::Decision) -> Box<Commit> {
         let mut commit = self.commit(decision);
         let (name, step_ids) = (self.plan.name().cloned(), self.plan.step_ids());
         commit.accept = Some(Box::new(NewRun::new(name, step_ids)));

@@ -12,7 +12,7 @@ use crate::run::RunId;
 #[derive(Clone)]
 pub(crate) struct Links {
     pub(crate) publish: Recipient<Publish>,
-    pub(crate) commit: Recipient<Commit>,
+    pub(crate) commit: Recipient<Box<Commit>>,
     pub(crate) get_run: Recipient<GetRun>,
     pub(crate) list_runs: Recipient<ListRuns>,
     pub(crate) attach: Recipient<Attach>,
@@ -39,6 +39,8 @@ impl Links {
 }
 
 /// A commit that was sent; dropping it may take it back.
-pub(crate) async fn stored(request: actix::dev::RecipientRequest<Commit>) -> Result<Committed, MemoryError> {
+pub(crate) async fn stored(
+    request: actix::dev::RecipientRequest<Box<Commit>>,
+) -> Result<Committed, MemoryError> {
     request.await.unwrap_or(Err(MemoryError::Stopped))
 }

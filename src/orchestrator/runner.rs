@@ -58,13 +58,13 @@ struct Yield {
 /// A decision on its way to memory.
 pub(crate) struct Sent {
     pub(crate) to: Position,
-    pub(crate) request: RecipientRequest<Commit>,
+    pub(crate) request: RecipientRequest<Box<Commit>>,
     output: Option<Output>,
 }
 
 impl Sent {
     /// A decision that completes no step.
-    pub(crate) fn new(to: Position, request: RecipientRequest<Commit>) -> Self {
+    pub(crate) fn new(to: Position, request: RecipientRequest<Box<Commit>>) -> Self {
         Self { to, request, output: None }
     }
 }
@@ -241,11 +241,11 @@ impl Runner {
 }
 
 /// The commit of a decision that produces nothing yet.
-pub(crate) fn commit_of(run_id: &RunId, project: &Project, decision: Decision) -> Commit {
+pub(crate) fn commit_of(run_id: &RunId, project: &Project, decision: Decision) -> Box<Commit> {
     let Decision { to, failure, events } = decision;
     let mut update = RunUpdate::new(to.state, to.cursor, to.attempt);
     update.failure = failure;
-    let mut commit = Commit::new(run_id.clone(), project.clone(), update);
+    let mut commit = Box::new(Commit::new(run_id.clone(), project.clone(), update));
     commit.events = events;
     commit
 }

@@ -302,16 +302,16 @@ impl Actor for Refusing {
     type Context = Context<Self>;
 }
 
-impl Handler<Commit> for Refusing {
+impl Handler<Box<Commit>> for Refusing {
     type Result = Result<Committed, MemoryError>;
 
-    fn handle(&mut self, commit: Commit, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, commit: Box<Commit>, _: &mut Self::Context) -> Self::Result {
         let at = SystemTime::now();
         if self.good == 0 {
             return Err(MemoryError::RunExists { run_id: commit.run_id });
         }
         self.good -= 1;
-        self.inner.commit(commit, at).map(|_| Committed::new(at))
+        self.inner.commit(*commit, at).map(|_| Committed::new(at))
     }
 }
 
