@@ -106,10 +106,11 @@ fn settle(pattern: &Pattern, queue: &Queue, outcome: Result<Failure, String>) {
         Ok(Some(error)) => format!("failed: {error}"),
         Err(message) => format!("panicked: {message}"),
     };
-    queue.handled(1, 1);
-    let failures = queue.failures();
+    // Logged before it is counted as handled, so that a flush waits for the log line too.
+    let failures = queue.failures() + 1;
     if failures.is_power_of_two() {
         let pattern = pattern.as_str();
         log::warn!(target: "lunacore::bus", pattern, failures; "a subscriber {failure}");
     }
+    queue.handled(1, 1);
 }
