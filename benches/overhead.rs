@@ -38,9 +38,10 @@ fn main() {
         row("a step / one ask", 6.0, step, ask).await;
         row("a step / the plain loop", 4.0, step, plain).await;
         row("N = 100,000 / N = 1,000", 1.3, || plans(1, 100_000, 1), || plans(1, 1_000, 1)).await;
-        let many = || plans(1_000, 10, 1);
-        row("1,000 plans at once / one after another", 1.5, many, || plans_in_turn(1_000, 10)).await;
-        row("1,000 plans of 10 steps / one of 10,000", f64::NAN, many, step).await;
+        let in_turn = || plans_in_turn(1_000, 10);
+        row("1,000 plans queued at once / in turn", 1.5, || plans_at_once(1_000, 1, 10, 1), in_turn).await;
+        row("1,000 plans running at once / in turn", 1.5, || plans(1_000, 10, 1), in_turn).await;
+        row("1,000 plans in turn / one of 10,000 steps", f64::NAN, in_turn, step).await;
         row("10 subscribers / one", 3.5, || plans(1, STEPS, 10), step).await;
         println!(
             "\nfor scale: {:.0} ns an ask, {:.0} ns the plain loop, {:.0} ns a step",
@@ -166,9 +167,14 @@ fn plan(steps: usize) -> Plan {
     (0..steps).map(|_| Step::unnamed(|| async { "x" })).collect()
 }
 
-/// Nanoseconds a step: that many plans of so many trivial async steps at once, all actors on one arbiter.
+/// Nanoseconds a step: that many plans of so many trivial async steps running at once, all actors on one arbiter.
 async fn plans(count: usize, steps: usize, subscribers: usize) -> f64 {
-    let engine = Engine::builder().max_concurrent_plans(count).start().unwrap();
+    plans_at_once(count, count, steps, subscribers).await
+}
+
+/// The same, but only so many of them run at a time.
+async fn plans_at_once(count: usize, running: usize, steps: usize, subscribers: usize) -> f64 {
+    let engine = Engine::builder().max_concurrent_plans(running).start().unwrap();
     let mut receivers = Vec::new();
     for _ in 0..subscribers {
         let mut events = engine.subscribe_stream("task.*").await.unwrap();
