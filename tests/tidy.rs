@@ -27,10 +27,11 @@ const ORDER: [(&str, bool); 13] = [
 const ROOTS: [&str; 3] = ["engine", "lib", "from_python"];
 
 /// Actor files: only the file that makes a folder's face and its own folder may name them.
-const ACTORS: [(&str, &str); 4] = [
+const ACTORS: [(&str, &str); 5] = [
     ("bus", "EventBus"),
     ("memory", "ProjectMemory"),
     ("allocator", "SimpleAllocator"),
+    ("allocator", "RegistryAllocator"),
     ("orchestrator", "ExecutionOrchestrator"),
 ];
 

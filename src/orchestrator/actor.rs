@@ -149,6 +149,7 @@ impl ExecutionOrchestrator {
         let (to, commit) = if accepted {
             // A plan that waits for a slot is queued, so this has an answer.
             let Some(started) = machine::decide(&waiting.plan, Position::QUEUED, Input::Start) else {
+                self.line.finished();
                 return;
             };
             (started.to, waiting.commit(started))

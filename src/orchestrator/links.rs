@@ -9,7 +9,6 @@ use crate::memory::{Attach, Commit, Committed, GetRun, ListRuns, MemoryError};
 use crate::run::RunId;
 
 /// The orchestrator's view of the other actors: the messages they take, and nothing else.
-#[derive(Clone)]
 pub(crate) struct Links {
     pub(crate) publish: Recipient<Publish>,
     pub(crate) commit: Recipient<Box<Commit>>,
@@ -38,7 +37,7 @@ impl Links {
     }
 }
 
-/// A commit that was sent; dropping it may take it back.
+/// Memory's answer to a commit. To be awaited to the end: actix skips a message whose asker is gone.
 pub(crate) async fn stored(
     request: actix::dev::RecipientRequest<Box<Commit>>,
 ) -> Result<Committed, MemoryError> {

@@ -17,7 +17,7 @@ use super::machine::{self, Decision, Input, Position};
 use super::messages::CancelOutcome;
 use crate::artifact::{ArtifactData, task_key, task_result};
 use crate::memory::{Commit, MemoryError, NewArtifact, RunUpdate};
-use crate::plan::{Callable, CheckedPlan, Output, RunScope, StagedArtifact, StepError, check_size};
+use crate::plan::{Callable, CheckedPlan, Output, RunScope, StagedArtifact, StepError, to_data};
 use crate::project::Project;
 use crate::run::{FailureKind, RunId, RunState, StepFailure};
 
@@ -257,11 +257,7 @@ fn produce(
     output: &Output,
     staged: Vec<StagedArtifact>,
 ) -> Result<Yield, StepError> {
-    let text = check_size(output)?;
-    let data = match output {
-        Output::Bytes(bytes) => ArtifactData::Bytes(bytes.clone()),
-        Output::Json(_) => ArtifactData::Text(Arc::from(text)),
-    };
+    let data = to_data(output)?;
     let new = |key: String, artifact_type: Arc<str>, data: ArtifactData| {
         NewArtifact::new(key, artifact_type, (index, Arc::clone(step_id)), data)
     };

@@ -16,6 +16,6 @@ pub use context::{ContextError, StepContext};
 pub(crate) use context::{RunScope, StagedArtifact};
 pub use error::{OutputError, StepError, StepPanic};
 pub use into_callable::IntoCallable;
-pub(crate) use output::check_size;
+pub(crate) use output::to_data;
 pub use output::{IntoOutput, Json, Output};
 pub use step::{Plan, Step};

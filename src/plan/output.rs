@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::error::{OutputError, StepError};
+use crate::artifact::ArtifactData;
 use crate::json;
 use crate::limits::MAX_OUTPUT_BYTES;
 
@@ -183,17 +184,16 @@ fn of_value(value: Value) -> Output {
     Output::Json(Arc::new(value))
 }
 
-/// Refuses what nests too deep or is over [`MAX_OUTPUT_BYTES`], and gives the string form that had to be made to know.
-pub(crate) fn check_size(output: &Output) -> Result<Cow<'_, str>, OutputError> {
-    let (bytes, text) = match output {
-        Output::Bytes(bytes) => (bytes.len(), Cow::Borrowed("")),
+/// The content of the output's artifact: raw bytes, or the string form. Refuses what nests too deep or is over
+/// [`MAX_OUTPUT_BYTES`].
+pub(crate) fn to_data(output: &Output) -> Result<ArtifactData, OutputError> {
+    let data = match output {
+        Output::Bytes(bytes) => ArtifactData::Bytes(bytes.clone()),
         Output::Json(value) if json::is_too_deep(value) => return Err(OutputError::TooDeep),
-        Output::Json(_) => {
-            let text = output.to_text();
-            (text.len(), text)
-        }
+        Output::Json(_) => ArtifactData::Text(Arc::from(output.to_text())),
     };
-    if bytes > MAX_OUTPUT_BYTES { Err(OutputError::TooLarge { bytes }) } else { Ok(text) }
+    let bytes = data.len();
+    if bytes > MAX_OUTPUT_BYTES { Err(OutputError::TooLarge { bytes }) } else { Ok(data) }
 }
 
 macro_rules! outputs_by_from {

@@ -5,13 +5,13 @@ use std::future::pending;
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::faults::{Fault, Faulty};
 use actix::prelude::*;
 use bytes::Bytes;
 use lunacore::{
-    Artifact, CancelOutcome, CancelPlan, Commit, Emit, Event, EventKind, EventStream, ExecutePlan,
+    Artifact, CancelOutcome, CancelPlan, Emit, Event, EventKind, EventStream, ExecutePlan,
     ExecutionOrchestrator, FailureKind, Flush, Get, GetRun, IntoOutput, MemoryError, Output, PlanError,
-    Project, ProjectMemory, Put, RunId, RunRecord, SimpleAllocator, Step, StepContext, StepFailure, Store,
-    StoreError, SubmitPlan, Subscribe, VolatileStore,
+    ProjectMemory, RunRecord, SimpleAllocator, Step, StepContext, StepFailure, SubmitPlan, Subscribe,
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -295,74 +295,10 @@ async fn an_event_comes_when_what_it_tells_is_stored_and_before_the_next_step_ha
     assert_eq!(event, "task.started b");
 }
 
-/// A volatile store in which one commit fails.
-struct FailsAt {
-    store: VolatileStore,
-    commits_left: usize,
-}
-
-impl Store for FailsAt {
-    fn last_seq(&self) -> Result<u64, StoreError> {
-        self.store.last_seq()
-    }
-
-    fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
-        match self.commits_left.checked_sub(1) {
-            Some(left) => self.commits_left = left,
-            None => return Err(StoreError::new("disk on fire").into()),
-        }
-        self.store.commit(commit, at)
-    }
-
-    fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, StoreError> {
-        self.store.put(put, at)
-    }
-
-    fn delete(&mut self, project: &Project, key: &str, version: Option<u64>) -> Result<bool, StoreError> {
-        self.store.delete(project, key, version)
-    }
-
-    fn artifact(
-        &self,
-        project: &Project,
-        key: &str,
-        version: Option<u64>,
-    ) -> Result<Option<Artifact>, StoreError> {
-        self.store.artifact(project, key, version)
-    }
-
-    fn versions(&self, project: &Project, key: &str) -> Result<Vec<u64>, StoreError> {
-        self.store.versions(project, key)
-    }
-
-    fn keys(
-        &self,
-        project: &Project,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<String>, StoreError> {
-        self.store.keys(project, prefix, after, limit)
-    }
-
-    fn run(&self, run_id: &RunId) -> Result<Option<RunRecord>, StoreError> {
-        self.store.run(run_id)
-    }
-
-    fn runs(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
-        self.store.runs(after, limit)
-    }
-
-    fn outputs(&self, run_id: &RunId) -> Result<Option<Vec<Output>>, StoreError> {
-        self.store.outputs(run_id)
-    }
-}
-
 #[actix::test]
 async fn what_could_not_be_stored_is_not_told() {
     let bus = lunacore::EventBus::new().start();
-    let memory =
-        ProjectMemory::with_store(FailsAt { store: VolatileStore::default(), commits_left: 1 }).start();
+    let memory = ProjectMemory::with_store(Faulty::new(2, Fault::Error)).start();
     let orchestrator =
         ExecutionOrchestrator::new(bus.clone(), memory.clone(), SimpleAllocator.start()).start();
     let actors = Actors { orchestrator, bus, memory };

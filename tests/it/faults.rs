@@ -14,7 +14,7 @@ use crate::support::*;
 
 /// How a commit fails.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Fault {
+pub enum Fault {
     /// It gives an error and has written nothing.
     Error,
     /// It gives an error although everything is written: the outcome is unknown.
@@ -24,7 +24,7 @@ enum Fault {
 }
 
 /// The volatile store, with a fault at one of its commits.
-struct Faulty {
+pub struct Faulty {
     inner: VolatileStore,
     commits: Arc<AtomicUsize>,
     /// At which commit, from 1; 0 for none.
@@ -35,7 +35,7 @@ struct Faulty {
 }
 
 impl Faulty {
-    fn new(at: usize, fault: Fault) -> Self {
+    pub fn new(at: usize, fault: Fault) -> Self {
         Self { inner: VolatileStore::default(), commits: Arc::default(), at, fault, reads_fail: false }
     }
 
