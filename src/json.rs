@@ -1,4 +1,4 @@
-//! The two measures of JSON: how large its text is, and how deep it nests.
+//! What JSON is measured and compared by: how large its text is, how deep it nests, its canonical form.
 
 use serde_json::{Map, Value};
 
@@ -36,6 +36,38 @@ fn is_deeper(value: &Value, limit: usize) -> bool {
         Value::Array(items) => limit == 0 || items.iter().any(|item| is_deeper(item, limit - 1)),
         Value::Object(members) => limit == 0 || members.values().any(|item| is_deeper(item, limit - 1)),
         _ => false,
+    }
+}
+
+/// Appends the text of a value with the members of objects in the order of their names, whatever order they are kept in.
+/// Of a value that does not nest too deep.
+pub(crate) fn write_canonical(value: &Value, into: &mut String) {
+    match value {
+        Value::Array(items) => {
+            into.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    into.push(',');
+                }
+                write_canonical(item, into);
+            }
+            into.push(']');
+        }
+        Value::Object(members) => {
+            let mut names: Vec<&String> = members.keys().collect();
+            names.sort_unstable();
+            into.push('{');
+            for (index, name) in names.into_iter().enumerate() {
+                if index > 0 {
+                    into.push(',');
+                }
+                into.push_str(&Value::from(name.as_str()).to_string());
+                into.push(':');
+                write_canonical(&members[name], into);
+            }
+            into.push('}');
+        }
+        plain => into.push_str(&plain.to_string()),
     }
 }
 

@@ -50,7 +50,10 @@
 //! | read and write artifacts | [`Get`], [`Put`], [`ListVersions`], [`ListKeys`], [`Delete`], [`Artifact`] |
 //! | ask about runs, cancel them, shut down | [`PlanStatus`], [`ListPlans`], [`CancelPlan`], [`Shutdown`] |
 //! | find callables by name, or inject what they need | [`RegistryAllocator`], [`Resolve`] |
+//! | know what happened before | [`Subscribe::from`], [`Engine::history`], [`ReadHistory`] |
+//! | go on after a crash, attach to a run by its id | [`ExecutePlan::run_id`], [`PlanRecord`], [`Durability`] |
 //! | keep results elsewhere | [`Store`] |
+//! | test plans against crashes, and stores against their promises | `testing` (feature `testing`) |
 //! | know every cap | [`limits`] |
 //! | come from the Python original | [`from_python`] |
 //!
@@ -94,31 +97,35 @@ mod orchestrator;
 mod plan;
 mod project;
 mod run;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use allocator::{AllocatorError, RegistryAllocator, Resolve, ResolveError, SimpleAllocator};
 pub use artifact::{Artifact, ArtifactData};
 pub use bus::{
-    Emit, EmitError, EventBus, EventStream, Flush, FlushTimeout, IntoSubscriber, Publish, Subscribe,
-    SubscribeError, SubscribeStream, Subscriber, SubscriberOutcome, Subscription,
+    Emit, EmitError, EventBus, EventStream, Flush, FlushTimeout, HistoryError, IntoSubscriber, Publish,
+    ReadEvents, Subscribe, SubscribeError, SubscribeStream, Subscriber, SubscriberOutcome, Subscription,
 };
 pub use engine::{Engine, EngineBuilder, EngineError};
 pub use event::{Event, EventKind, InvalidEventType, InvalidPattern, Pattern};
 pub use id::IdFault;
 pub use memory::{
-    Access, Attach, Commit, Committed, Delete, Get, GetOutputs, GetRun, ListKeys, ListRuns, ListVersions,
-    MemoryError, NewArtifact, NewRun, Operation, ProjectMemory, Put, RunUpdate, Store, StoreError,
-    VolatileStore,
+    Access, Attach, Claim, Commit, Committed, Delete, FindRun, FoundRun, Get, GetOutputs, GetRun, ListKeys,
+    ListRuns, ListUnfinished, ListVersions, MemoryError, NewArtifact, NewRun, Operation, ProjectMemory, Put,
+    ReadHistory, Reader, RunUpdate, Store, StoreError, VolatileStore,
 };
+#[cfg(feature = "sqlite")]
+pub use memory::{LockHolder, OpenError, SqliteStore};
 pub use orchestrator::{
     CancelOutcome, CancelPlan, ControlError, CurrentStep, ExecutePlan, ExecutionOrchestrator, ListPlans,
     PlanError, PlanStatus, RunHandle, RunInfo, Shutdown, ShutdownReport, SubmitPlan,
 };
 pub use plan::{
-    Callable, ContextError, IntoCallable, IntoOutput, InvalidPlan, Json, Output, OutputError, Plan, Step,
-    StepContext, StepError, StepPanic,
+    Callable, ContextError, IntoCallable, IntoOutput, InvalidPlan, Json, Output, OutputError, Plan,
+    PlanDifference, PlanRecord, RecordedError, Step, StepChange, StepContext, StepError, StepPanic,
 };
 pub use project::Project;
-pub use run::{FailureKind, InvalidRunId, RunId, RunRecord, RunState, StepFailure};
+pub use run::{Durability, FailureKind, InvalidRunId, RunId, RunRecord, RunState, StepFailure};
 
 /// The README's code is tested like the documentation's.
 #[cfg(doctest)]

@@ -72,7 +72,8 @@ pub const MAX_SUBSCRIBER_QUEUE: usize = 1_000_000;
 /// and at least half of the pool must stay free for steps.
 pub const MAX_SUBSCRIPTIONS: usize = 256;
 
-/// Most events that one hand-over to a blocking subscriber carries.
+/// Most events that one hand-over to a blocking subscriber carries, and that a replay reads from the store at a time: each
+/// subscription holds one such page in memory.
 pub const SUBSCRIBER_BATCH: usize = 256;
 
 /// Longest pattern of a subscription, in bytes.
@@ -97,6 +98,43 @@ pub const MAILBOX: usize = 4_096;
 
 /// Finished runs that the volatile store remembers; artifacts stay until they are deleted.
 pub const VOLATILE_FINISHED_RUNS: usize = 1_000;
+
+/// Events that the volatile store remembers, for subscribers that come late: as many as wait for one that is slow. The
+/// SQLite store keeps all.
+pub const VOLATILE_EVENTS: usize = 4_096;
+
+/// How long [`Durability::Relaxed`](crate::Durability::Relaxed) may keep what it acknowledged from the disk: at most ten
+/// flushes a second.
+pub const RELAXED_WINDOW: Duration = Duration::from_millis(100);
+
+/// Most writes that memory stores in one transaction. Large enough to share the cost of a flush, and small enough that
+/// the answers to one batch make the next while the disk works.
+pub const MAX_BATCH: usize = 512;
+
+/// Views that memory reads a store through at the same time, where reading waits for a disk.
+pub const READERS: usize = 2;
+
+/// How long the SQLite store waits for another program that has locked its file. Only foreign programs do: a store has one
+/// writer, and its readers never wait.
+pub const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pages of the file that the writer of a SQLite store keeps in memory, in bytes. What a busy store touches (the ends of its
+/// tables, and the inner pages of its indexes) fits.
+pub const SQLITE_WRITER_CACHE: usize = 16 * 1024 * 1024;
+
+/// The same for each of its readers, which mostly read the newest pages.
+pub const SQLITE_READER_CACHE: usize = 4 * 1024 * 1024;
+
+/// Pages of 4 KiB in the log of a SQLite store from which on they are moved to the file itself, which takes two syncs. The
+/// longer the log, the more often a page has changed by then that is moved once; 16 MiB are read back in no time after a crash.
+pub const SQLITE_LOG_PAGES: usize = 4_096;
+
+/// Statements that a connection of a SQLite store keeps prepared: more than there are.
+pub const SQLITE_STATEMENTS: usize = 64;
+
+/// Keys of which the SQLite store remembers the last version, and unfinished runs of which it remembers where they stand:
+/// what is not remembered is looked up. A few hundred bytes each.
+pub const SQLITE_REMEMBERED: usize = 20_000;
 
 /// Largest page of a listing.
 pub const MAX_PAGE: usize = 1_000;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// From the ground up: a folder (or file) may import those in the rows above its own, and nothing else. The last column
 /// tells whether it may name actix.
-const ORDER: [(&str, bool); 13] = [
+const ORDER: [(&str, bool); 14] = [
     ("limits", false),
     ("isolate", false),
     ("id", false),
@@ -21,6 +21,7 @@ const ORDER: [(&str, bool); 13] = [
     ("memory", true),
     ("allocator", true),
     ("orchestrator", true),
+    ("testing", false),
 ];
 
 /// What may import everything.

@@ -2,10 +2,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, Context, Handler, Recipient, ResponseFuture};
+use actix::{Actor, Context, Handler, Recipient, Response, ResponseFuture, WeakRecipient};
 use uuid::Uuid;
 
+use super::account::{Account, Lost, Mark};
 use super::delivery::serve;
+use super::feed::Feed;
+use super::history::{HistoryError, ReadEvents};
 use super::messages::{
     Emit, EmitError, Flush, FlushTimeout, Publish, Subscribe, SubscribeError, SubscribeStream,
 };
@@ -21,12 +24,16 @@ pub struct EventBus {
     subscriptions: Vec<Entry>,
     /// The last sequence number seen of each store.
     seen: HashMap<Uuid, u64>,
+    /// Where the events of each store can be read again. Weak, since a memory holds its buses.
+    stores: HashMap<Uuid, WeakRecipient<ReadEvents>>,
 }
 
 struct Entry {
     pattern: Pattern,
     queue: Arc<Queue>,
     reader: Reader,
+    /// The store whose events it counts on getting all of, by their numbers, if it does.
+    store: Option<Uuid>,
 }
 
 enum Reader {
@@ -48,6 +55,11 @@ impl Entry {
         }
         !self.queue.has_left()
     }
+
+    /// Events of another store would have the numbers of its own.
+    fn wants_from(&self, source: Option<Uuid>) -> bool {
+        self.store.is_none() || source.is_none() || self.store == source
+    }
 }
 
 impl EventBus {
@@ -57,26 +69,64 @@ impl EventBus {
         Self::default()
     }
 
+    /// Whether it is live or begins with a replay, it is registered at once: nothing that the bus handles later passes
+    /// it by.
     fn add(
         &mut self,
         pattern: &str,
         capacity: usize,
+        from: Option<u64>,
         reader: Reader,
-    ) -> Result<Subscription, SubscribeError> {
+    ) -> Result<Feed, SubscribeError> {
         let pattern: Pattern = pattern.parse()?;
         self.subscriptions.retain(Entry::takes_place);
         if self.subscriptions.len() >= MAX_SUBSCRIPTIONS {
             return Err(SubscribeError::TooMany);
         }
-        let queue = Queue::new(capacity.clamp(1, MAX_SUBSCRIBER_QUEUE));
-        self.subscriptions.push(Entry { pattern: pattern.clone(), queue: Arc::clone(&queue), reader });
-        Ok(Subscription::new(pattern, queue))
+        let capacity = capacity.clamp(1, MAX_SUBSCRIBER_QUEUE);
+        let (queue, store, feed) = match from {
+            None => {
+                let queue = Queue::new(capacity);
+                let feed = Feed::live(Subscription::new(pattern.clone(), Arc::clone(&queue)));
+                (queue, None, feed)
+            }
+            Some(from) => {
+                let (source, store) = self.only_store()?;
+                let passed = self.seen.get(&source).copied().unwrap_or_default();
+                let after = from.saturating_sub(1);
+                let queue = Queue::with_account(capacity, Account::new(after, passed));
+                let subscription = Subscription::new(pattern.clone(), Arc::clone(&queue));
+                (queue, Some(source), Feed::replaying(subscription, store, Lost { after, upto: passed }))
+            }
+        };
+        self.subscriptions.push(Entry { pattern, queue, reader, store });
+        Ok(feed)
     }
 
-    fn deliver(&mut self, events: &[Event], lost_before: u64) {
+    /// The store that a sequence number can be one of.
+    fn only_store(&self) -> Result<(Uuid, WeakRecipient<ReadEvents>), SubscribeError> {
+        let mut stores = self.stores.iter();
+        match (stores.next(), stores.next()) {
+            (None, _) => Err(SubscribeError::NoHistory),
+            (Some((source, store)), None) => Ok((*source, store.clone())),
+            (Some(_), Some(_)) => Err(SubscribeError::SeveralStores),
+        }
+    }
+
+    /// A store that came before and is gone has no numbers to be confused with.
+    fn introduce(&mut self, source: Uuid, store: WeakRecipient<ReadEvents>) {
+        self.stores.retain(|_, known| known.upgrade().is_some_and(|store| store.connected()));
+        self.stores.insert(source, store);
+    }
+
+    fn deliver(&mut self, events: &[Event], stored: Option<(Uuid, u64)>, lost_before: u64) {
+        let (source, upto) = stored.unzip();
         self.subscriptions.retain(|entry| {
+            if !entry.wants_from(source) {
+                return true;
+            }
             let matching = events.iter().filter(|event| entry.pattern.matches(event.event_type()));
-            entry.queue.push(matching, lost_before) || !entry.queue.has_left()
+            entry.queue.push(matching, lost_before, upto.unwrap_or_default()) || !entry.queue.has_left()
         });
     }
 
@@ -112,11 +162,14 @@ impl Handler<Publish> for EventBus {
     type Result = ();
 
     fn handle(&mut self, publish: Publish, _: &mut Self::Context) {
+        if let (Some(store), Some((source, _))) = (publish.history, publish.stored) {
+            self.introduce(source, store);
+        }
         let lost = match publish.stored {
             Some((source, upto)) => self.count_lost(source, upto, &publish.events),
             None => 0,
         };
-        self.deliver(&publish.events, lost);
+        self.deliver(&publish.events, publish.stored, lost);
     }
 }
 
@@ -137,37 +190,61 @@ impl Handler<Emit> for EventBus {
         if bytes > MAX_PAYLOAD_BYTES {
             return Err(EmitError::TooLarge { event_type: event.event_type().to_owned(), bytes });
         }
-        self.deliver(&[event], 0);
+        self.deliver(&[event], None, 0);
         Ok(())
     }
 }
 
 impl Handler<Subscribe> for EventBus {
-    type Result = Result<Subscription, SubscribeError>;
+    type Result = Response<Result<Subscription, SubscribeError>>;
 
     fn handle(&mut self, subscribe: Subscribe, _: &mut Self::Context) -> Self::Result {
-        let actor = subscribe.subscriber.actor().cloned();
-        let subscription = self.add(&subscribe.pattern, subscribe.capacity, Reader::Served(actor))?;
-        let (pattern, queue) = (subscription.pattern().clone(), Arc::clone(subscription.queue()));
-        // A task of its own: a future in the actor's context would be polled at every message.
-        actix::spawn(serve(pattern, queue, subscribe.subscriber.0));
-        Ok(subscription)
+        let Subscribe { pattern, subscriber, capacity, from } = subscribe;
+        let actor = subscriber.actor().cloned();
+        let reader = Reader::Served(actor);
+        answer(self.add(&pattern, capacity, from, reader), from, move |feed| {
+            let subscription = feed.subscription().clone();
+            // A task of its own: a future in the actor's context would be polled at every message.
+            actix::spawn(serve(feed, subscriber.0));
+            subscription
+        })
     }
 }
 
 impl Handler<SubscribeStream> for EventBus {
-    type Result = Result<EventStream, SubscribeError>;
+    type Result = Response<Result<EventStream, SubscribeError>>;
 
     fn handle(&mut self, subscribe: SubscribeStream, _: &mut Self::Context) -> Self::Result {
-        self.add(&subscribe.pattern, subscribe.capacity, Reader::Stream).map(EventStream::new)
+        let SubscribeStream { pattern, capacity, from } = subscribe;
+        answer(self.add(&pattern, capacity, from, Reader::Stream), from, EventStream::new)
     }
+}
+
+/// Answers at once, unless there is a history: then once its first page is read, so that one that cannot be is an error
+/// of the subscription.
+fn answer<T: 'static>(
+    added: Result<Feed, SubscribeError>,
+    from: Option<u64>,
+    begin: impl FnOnce(Feed) -> T + 'static,
+) -> Response<Result<T, SubscribeError>> {
+    let (mut feed, from) = match (added, from) {
+        (Ok(feed), Some(from)) => (feed, from),
+        (added, _) => return Response::reply(added.map(begin)),
+    };
+    Response::fut(async move {
+        match feed.open().await {
+            Ok(()) => Ok(begin(feed)),
+            Err(HistoryError::Gone { first, .. }) => Err(SubscribeError::HistoryGone { from, first }),
+            Err(source) => Err(SubscribeError::History { source }),
+        }
+    })
 }
 
 impl Handler<Flush> for EventBus {
     type Result = ResponseFuture<Result<(), FlushTimeout>>;
 
     fn handle(&mut self, Flush { timeout }: Flush, _: &mut Self::Context) -> Self::Result {
-        let waiting: Vec<(Arc<Queue>, u64)> = (self.subscriptions.iter())
+        let waiting: Vec<(Arc<Queue>, Mark)> = (self.subscriptions.iter())
             .filter(|entry| matches!(entry.reader, Reader::Served(_)))
             .map(|entry| (Arc::clone(&entry.queue), entry.queue.mark()))
             .collect();

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
 
+use super::account::{Account, Lost, Mark};
 use crate::event::{Event, EventKind};
 
 /// One subscriber's events. Ours rather than a channel of tokio's: it drops the oldest and counts, takes and gives
@@ -37,6 +38,8 @@ struct Inner {
     /// Whoever served the subscriber has let go of it.
     left: bool,
     reader: Option<Waker>,
+    /// Kept where lost events can be read again: then they are not missed.
+    account: Option<Account>,
 }
 
 /// What a reader got.
@@ -44,35 +47,54 @@ struct Inner {
 pub(crate) enum Taken {
     /// Events to handle; the reader says when it has handled them.
     Events,
+    /// Stored events were lost. They are to be read again before more is taken, with everything behind them.
+    Lost(Lost),
     /// There will be no more.
     End,
 }
 
 impl Queue {
     pub(crate) fn new(capacity: usize) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::default(), capacity, progress: Notify::new() })
+        Self::build(capacity, Inner::default())
+    }
+
+    /// A queue of which lost events can be read again. Its reader begins with a replay; see [`Account::new`].
+    pub(crate) fn with_account(capacity: usize, account: Account) -> Arc<Self> {
+        Self::build(capacity, Inner { account: Some(account), ..Inner::default() })
+    }
+
+    fn build(capacity: usize, inner: Inner) -> Arc<Self> {
+        Arc::new(Self { inner: Mutex::new(inner), capacity, progress: Notify::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds events, behind a mark for those that were lost before them; the oldest make room. Answers `false` when the
-    /// subscription has ended.
-    pub(crate) fn push<'a>(&self, events: impl Iterator<Item = &'a Event>, lost_before: u64) -> bool {
+    /// Adds events, behind a mark for those that were lost before them; the oldest make room. `upto` is the last stored
+    /// event that has gone past with them. Answers `false` when the subscription has ended.
+    pub(crate) fn push<'a>(
+        &self,
+        events: impl Iterator<Item = &'a Event>,
+        lost_before: u64,
+        upto: u64,
+    ) -> bool {
         let mut inner = self.lock();
         if inner.ended {
             return false;
         }
         let pushed = inner.pushed;
         if lost_before > 0 {
-            inner.missed += lost_before;
-            inner.append(lagged(lost_before), self.capacity);
+            inner.lose(lost_before, self.capacity);
         }
         for event in events {
             inner.append(event.clone(), self.capacity);
         }
-        let reader = if inner.pushed > pushed { inner.reader.take() } else { None };
+        if let Some(account) = &mut inner.account {
+            account.pass(upto);
+        }
+        let news = lost_before > 0 || inner.pushed > pushed;
+        let reader = if news { inner.reader.take() } else { None };
         drop(inner);
         if let Some(reader) = reader {
             reader.wake();
@@ -87,31 +109,52 @@ impl Queue {
         most: usize,
         into: &mut VecDeque<Event>,
     ) -> Poll<Taken> {
+        let mut skipped = false;
+        let taken = loop {
+            match self.lock().poll_take(cx, most, into) {
+                // All that was taken had been replayed.
+                Poll::Ready(Taken::Events) if into.is_empty() => skipped = true,
+                taken => break taken,
+            }
+        };
+        if skipped {
+            self.progress.notify_waiters();
+        }
+        taken
+    }
+
+    /// Ready when the subscription has ended; or else the reader is woken when it does.
+    pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut inner = self.lock();
         if inner.ended {
-            return Poll::Ready(Taken::End);
+            return Poll::Ready(());
         }
-        if inner.untold == 0 && inner.events.is_empty() {
-            if inner.closed {
-                return Poll::Ready(Taken::End);
-            }
-            inner.reader = Some(cx.waker().clone());
-            return Poll::Pending;
+        inner.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// The reader gets this many events of a replay, which has come to `upto` with them.
+    pub(crate) fn replay(&self, count: usize, upto: u64) {
+        let mut inner = self.lock();
+        inner.in_hand = count as u64;
+        if let Some(account) = &mut inner.account {
+            account.replay(upto);
         }
-        let untold = std::mem::take(&mut inner.untold);
-        if untold == 0 && inner.events.len() <= most {
-            // The common case: the two lists change places, and nothing is copied.
-            std::mem::swap(&mut inner.events, into);
-            inner.hand_over(into.len());
-            return Poll::Ready(Taken::Events);
+        drop(inner);
+        self.progress.notify_waiters();
+    }
+
+    /// The reader has handled the last events of a replay, and goes on with the queue.
+    pub(crate) fn end_replay(&self) {
+        if let Some(account) = &mut self.lock().account {
+            account.end_replay();
         }
-        if untold > 0 {
-            into.push_back(lagged(untold));
-        }
-        let count = (most - into.len()).min(inner.events.len());
-        into.extend(inner.events.drain(..count));
-        inner.hand_over(into.len());
-        Poll::Ready(Taken::Events)
+        self.progress.notify_waiters();
+    }
+
+    /// Counts stored events that cannot be read again.
+    pub(crate) fn miss(&self, count: u64) {
+        self.lock().missed += count;
     }
 
     /// The reader has handled this many events of a batch, and failed at some.
@@ -160,20 +203,22 @@ impl Queue {
 
     pub(crate) fn is_active(&self) -> bool {
         let inner = self.lock();
-        !inner.ended && (!inner.closed || !inner.events.is_empty())
+        let behind = inner.account.as_ref().is_some_and(Account::is_behind);
+        !inner.ended && (!inner.closed || behind || !inner.events.is_empty())
     }
 
     pub(crate) fn is_ended(&self) -> bool {
         self.lock().ended
     }
 
-    /// How many events were put in so far: a mark for [`handled_up_to`](Self::handled_up_to).
-    pub(crate) fn mark(&self) -> u64 {
-        self.lock().pushed
+    /// What was delivered so far: a mark for [`handled_up_to`](Self::handled_up_to).
+    pub(crate) fn mark(&self) -> Mark {
+        let inner = self.lock();
+        Mark { pushed: inner.pushed, seq: inner.account.as_ref().map_or(0, Account::passed) }
     }
 
     /// Waits until everything before the mark has been handled or dropped.
-    pub(crate) async fn handled_up_to(&self, mark: u64) {
+    pub(crate) async fn handled_up_to(&self, mark: Mark) {
         loop {
             // Made before the look, so that nothing is missed between the two.
             let progress = self.progress.notified();
@@ -199,34 +244,94 @@ impl Inner {
         self.pushed - self.events.len() as u64
     }
 
-    fn hand_over(&mut self, count: usize) {
-        (self.in_hand, self.hand_end) = (count as u64, self.front());
+    fn poll_take(&mut self, cx: &mut Context<'_>, most: usize, into: &mut VecDeque<Event>) -> Poll<Taken> {
+        if self.ended {
+            return Poll::Ready(Taken::End);
+        }
+        if let Some(lost) = self.account.as_mut().and_then(Account::begin_replay) {
+            return Poll::Ready(Taken::Lost(lost));
+        }
+        if self.untold == 0 && self.events.is_empty() {
+            if self.closed {
+                return Poll::Ready(Taken::End);
+            }
+            self.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let untold = std::mem::take(&mut self.untold);
+        if untold == 0 && self.events.len() <= most {
+            // The common case: the two lists change places, and nothing is copied.
+            std::mem::swap(&mut self.events, into);
+        } else {
+            if untold > 0 {
+                into.push_back(lagged(untold));
+            }
+            let count = (most - into.len()).min(self.events.len());
+            into.extend(self.events.drain(..count));
+        }
+        let taken = into.len();
+        if let Some(account) = &self.account {
+            into.retain(|event| !account.was_replayed(event.seq()));
+        }
+        // Those that are left out count as handled only with the last of the others: each of these stood at its place in
+        // the batch, or behind it.
+        self.in_hand = into.len() as u64;
+        self.hand_end = self.front() - (taken - into.len()) as u64;
+        Poll::Ready(Taken::Events)
     }
 
-    /// What lies before the front has been handled or dropped, but for what the reader has in hand.
-    fn is_handled(&self, mark: u64) -> bool {
-        let done = if self.in_hand > 0 { self.hand_end.saturating_sub(self.in_hand) } else { self.front() };
-        self.ended || done >= mark
+    /// What lies before the front has been handled or dropped, but for what the reader has in hand. What a replay brings
+    /// has no place in the queue.
+    fn is_handled(&self, mark: Mark) -> bool {
+        let (in_hand, account) = (self.in_hand > 0, self.account.as_ref());
+        let replaying = account.is_some_and(Account::is_replaying);
+        let front =
+            if in_hand && !replaying { self.hand_end.saturating_sub(self.in_hand) } else { self.front() };
+        let stored = account.is_none_or(|account| account.handled(in_hand) >= mark.seq);
+        self.ended || (front >= mark.pushed && stored)
+    }
+
+    /// The bus has left out this many stored events.
+    fn lose(&mut self, count: u64, capacity: usize) {
+        let Some(account) = &mut self.account else {
+            self.missed += count;
+            self.append(lagged(count), capacity);
+            return;
+        };
+        // A replay comes before what is in the queue, so it begins with that.
+        let passed = account.passed();
+        let first = self.events.iter().find_map(Event::seq);
+        account.lose(first.map_or(passed, |seq| seq.saturating_sub(1)), passed + count);
     }
 
     fn append(&mut self, event: Event, capacity: usize) {
         if self.events.len() >= capacity
             && let Some(oldest) = self.events.pop_front()
         {
-            // A mark that makes room hands its count on; it has been counted as missed before.
-            if let EventKind::SubscriptionLagged { missed } = oldest.kind() {
-                self.untold += missed;
-            } else {
-                self.untold += 1;
-                self.missed += 1;
+            match (&mut self.account, oldest.seq()) {
+                (Some(account), Some(seq)) => account.lose(seq.saturating_sub(1), seq),
+                // Nobody can read it again. It is counted, and not told: the reader was promised what is stored.
+                (Some(_), None) => self.missed += 1,
+                (None, _) => self.make_room(&oldest),
             }
         }
         self.events.push_back(event);
         self.pushed += 1;
     }
+
+    fn make_room(&mut self, oldest: &Event) {
+        // A mark that makes room hands its count on; it has been counted as missed before.
+        if let EventKind::SubscriptionLagged { missed } = oldest.kind() {
+            self.untold += missed;
+        } else {
+            self.untold += 1;
+            self.missed += 1;
+        }
+    }
 }
 
-fn lagged(missed: u64) -> Event {
+/// Tells a subscriber how many events it has missed here.
+pub(crate) fn lagged(missed: u64) -> Event {
     Event::ephemeral(None, EventKind::SubscriptionLagged { missed })
 }
 
@@ -266,7 +371,7 @@ mod tests {
                 let events: Vec<Event> =
                     (sent..sent + push).map(|n| Event::custom(n.to_string(), json!(null))).collect();
                 sent += push;
-                prop_assert!(queue.push(events.iter(), 0));
+                prop_assert!(queue.push(events.iter(), 0, 0));
                 for got in take(&queue, most) {
                     match got.strip_prefix("missed ") {
                         Some(missed) => expected += missed.parse::<usize>().unwrap(),

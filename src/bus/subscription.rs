@@ -6,9 +6,9 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 
-use super::queue::{Queue, Taken};
+use super::feed::Feed;
+use super::queue::Queue;
 use crate::event::{Event, Pattern};
-use crate::limits::SUBSCRIBER_BATCH;
 
 /// A subscription of a closure or an actor.
 ///
@@ -52,7 +52,8 @@ impl Subscription {
         self.queue.failures()
     }
 
-    /// How many events it missed because its queue was full, or the bus was behind.
+    /// How many events it missed because its queue was full, or the bus was behind. Those that a subscription with a
+    /// [history](super::Subscribe::from) reads again are not among them.
     #[must_use]
     pub fn missed(&self) -> u64 {
         self.queue.missed()
@@ -67,13 +68,13 @@ impl fmt::Debug for Subscription {
 
 /// The events of a subscription, as a stream. It ends when the bus does; dropping it ends the subscription.
 pub struct EventStream {
-    subscription: Subscription,
+    feed: Feed,
     taken: VecDeque<Event>,
 }
 
 impl EventStream {
-    pub(crate) fn new(subscription: Subscription) -> Self {
-        Self { subscription, taken: VecDeque::new() }
+    pub(crate) fn new(feed: Feed) -> Self {
+        Self { feed, taken: VecDeque::new() }
     }
 
     /// The next event, or `None` when the bus has stopped and everything was delivered.
@@ -81,10 +82,10 @@ impl EventStream {
         std::future::poll_fn(|cx| self.poll_event(cx)).await
     }
 
-    /// How many events it missed because its queue was full, or the bus was behind.
+    /// How many events it missed; see [`Subscription::missed`].
     #[must_use]
     pub fn missed(&self) -> u64 {
-        self.subscription.missed()
+        self.feed.subscription().missed()
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
@@ -92,11 +93,10 @@ impl EventStream {
             if let Some(event) = self.taken.pop_front() {
                 return Poll::Ready(Some(event));
             }
-            let queue = &self.subscription.queue;
-            match std::task::ready!(queue.poll_take(cx, SUBSCRIBER_BATCH, &mut self.taken)) {
-                Taken::End => return Poll::Ready(None),
-                Taken::Events => queue.handled(self.taken.len() as u64, 0),
+            if !std::task::ready!(self.feed.poll_take(cx, &mut self.taken)) {
+                return Poll::Ready(None);
             }
+            self.feed.queue().handled(self.taken.len() as u64, 0);
         }
     }
 }
@@ -109,14 +109,10 @@ impl Stream for EventStream {
     }
 }
 
-impl Drop for EventStream {
-    fn drop(&mut self) {
-        self.subscription.queue.leave();
-    }
-}
-
 impl fmt::Debug for EventStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventStream").field("pattern", self.subscription.pattern()).finish_non_exhaustive()
+        f.debug_struct("EventStream")
+            .field("pattern", self.feed.subscription().pattern())
+            .finish_non_exhaustive()
     }
 }

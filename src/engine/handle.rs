@@ -11,7 +11,7 @@ use crate::bus::{
     SubscribeStream, Subscription,
 };
 use crate::event::Event;
-use crate::memory::{Get, GetOutputs, MemoryError, ProjectMemory};
+use crate::memory::{Attach, Get, GetOutputs, MemoryError, ProjectMemory, ReadHistory};
 use crate::orchestrator::{
     CancelOutcome, CancelPlan, ControlError, ExecutePlan, ExecutionOrchestrator, ListPlans, PlanError,
     PlanStatus, RunHandle, RunInfo, Shutdown, ShutdownReport, SubmitPlan,
@@ -147,6 +147,32 @@ impl Engine {
         Ok(outputs.map(|outputs| outputs.iter().map(crate::plan::Output::to_value).collect()))
     }
 
+    /// The stored events of a run in their order, a page at a time: the first for a [`RunId`], or what a
+    /// [`ReadHistory`] says. A run that is not known has none.
+    ///
+    /// ```
+    /// use lunacore::{Engine, ExecutePlan, RunId, Step};
+    ///
+    /// # #[actix::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let engine = Engine::builder().start()?;
+    /// engine.execute(ExecutePlan::new([Step::new("answer", || 42)]).run_id("nightly")).await?;
+    /// let run_id: RunId = "nightly".parse()?;
+    /// let told: Vec<String> = engine.history(&run_id).await?.iter().map(ToString::to_string).collect();
+    /// assert_eq!(
+    ///     told,
+    ///     ["plan.accepted", "plan.started", "task.started answer", "task.completed answer", "plan.completed"]
+    /// );
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`MemoryError::HistoryGone`] when a part is not kept any more, or memory failed.
+    pub async fn history(&self, which: impl Into<ReadHistory>) -> Result<Vec<Event>, MemoryError> {
+        self.memory.send(which.into()).await?
+    }
+
     /// Subscribes a closure or an actor to events; see [`Subscribe`].
     ///
     /// # Errors
@@ -160,12 +186,55 @@ impl Engine {
         self.bus.send(subscribe).await?
     }
 
+    /// The same as the message says: with a capacity, or with the events that were stored before.
+    ///
+    /// ```
+    /// use lunacore::{Engine, Event, Step, Subscribe};
+    ///
+    /// # #[actix::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let engine = Engine::builder().start()?;
+    /// engine.execute([Step::new("answer", || 42)]).await?;
+    /// let audit = |event: Event| println!("{event}");
+    /// engine.subscribe_with(Subscribe::new("plan.*", audit).from(1)).await?; // prints what happened before, too
+    /// # engine.flush(std::time::Duration::from_secs(5)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// A malformed pattern, too many subscriptions, or a history that cannot be read: [`SubscribeError`].
+    pub async fn subscribe_with(&self, subscribe: Subscribe) -> Result<Subscription, SubscribeError> {
+        self.introduce(subscribe.from).await;
+        self.bus.send(subscribe).await?
+    }
+
     /// Subscribes with a stream; see [`SubscribeStream`].
     ///
     /// # Errors
     /// A malformed pattern, or too many subscriptions.
     pub async fn subscribe_stream(&self, pattern: impl Into<String>) -> Result<EventStream, SubscribeError> {
         self.bus.send(SubscribeStream::new(pattern)).await?
+    }
+
+    /// The same as the message says; see [`subscribe_with`](Self::subscribe_with).
+    ///
+    /// # Errors
+    /// A malformed pattern, too many subscriptions, or a history that cannot be read: [`SubscribeError`].
+    pub async fn subscribe_stream_with(
+        &self,
+        subscribe: SubscribeStream,
+    ) -> Result<EventStream, SubscribeError> {
+        self.introduce(subscribe.from).await;
+        self.bus.send(subscribe).await?
+    }
+
+    /// Right after the start the orchestrator may not have introduced memory to the bus yet, and there would be no
+    /// history. Doing it twice does no harm. If memory has stopped, the bus says so.
+    async fn introduce(&self, from: Option<u64>) {
+        if from.is_some() {
+            let _ = self.memory.send(Attach(self.bus.clone().recipient())).await;
+        }
     }
 
     /// Delivers an event of the application's own; see [`Event::custom`].

@@ -38,6 +38,18 @@ pub enum EventKind {
     /// The first step is about to run.
     #[serde(rename = "plan.started")]
     PlanStarted {},
+    /// A run that was cut off goes on: with the step at which it was.
+    #[serde(rename = "plan.resumed")]
+    PlanResumed {
+        /// How many steps had completed before; each is told of by a `task.recovered`.
+        completed: usize,
+    },
+    /// A run was cut off and cannot go on by itself: it waits for its plan to be sent again with the same run id.
+    #[serde(rename = "plan.interrupted")]
+    PlanInterrupted {
+        /// Why it cannot.
+        reason: Arc<str>,
+    },
     /// Every step completed.
     #[serde(rename = "plan.completed")]
     PlanCompleted {},
@@ -70,6 +82,12 @@ pub enum EventKind {
         task_id: Arc<str>,
         /// What it returned; shared with the store, not copied.
         result: Output,
+    },
+    /// A step had completed before its run was cut off: its stored result counts, and it is not called again.
+    #[serde(rename = "task.recovered")]
+    TaskRecovered {
+        /// The step.
+        task_id: Arc<str>,
     },
     /// An attempt of a step failed.
     #[serde(rename = "task.failed")]
@@ -126,11 +144,14 @@ impl EventKind {
         match self {
             Self::PlanAccepted { .. } => "plan.accepted",
             Self::PlanStarted {} => "plan.started",
+            Self::PlanResumed { .. } => "plan.resumed",
+            Self::PlanInterrupted { .. } => "plan.interrupted",
             Self::PlanCompleted {} => "plan.completed",
             Self::PlanFailed { .. } => "plan.failed",
             Self::PlanCancelled {} => "plan.cancelled",
             Self::TaskStarted { .. } => "task.started",
             Self::TaskCompleted { .. } => "task.completed",
+            Self::TaskRecovered { .. } => "task.recovered",
             Self::TaskFailed { .. } => "task.failed",
             Self::TaskCancelled { .. } => "task.cancelled",
             Self::TaskProgress { .. } => "task.progress",
@@ -146,6 +167,7 @@ impl EventKind {
             Self::PlanFailed { task_id, .. }
             | Self::TaskStarted { task_id, .. }
             | Self::TaskCompleted { task_id, .. }
+            | Self::TaskRecovered { task_id }
             | Self::TaskFailed { task_id, .. }
             | Self::TaskCancelled { task_id, .. }
             | Self::TaskProgress { task_id, .. } => Some(task_id),

@@ -61,6 +61,18 @@ impl Event {
         Self::build(Some(seq), at, Some(run_id), kind)
     }
 
+    /// An event as a store kept it, with the id that it was given when it happened.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn restored(
+        id: Uuid,
+        seq: u64,
+        timestamp: SystemTime,
+        run_id: Option<RunId>,
+        kind: EventKind,
+    ) -> Self {
+        Self(Arc::new(Content { id, seq: Some(seq), timestamp, run_id, kind }))
+    }
+
     /// An event that is not stored, and so has no sequence number.
     pub(crate) fn ephemeral(run_id: Option<RunId>, kind: EventKind) -> Self {
         Self::build(None, SystemTime::now(), run_id, kind)

@@ -1,27 +1,26 @@
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use actix::{Actor, AsyncContext, Context, Handler, Recipient};
-use uuid::Uuid;
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 
-use super::access::{Access, AccessCheck, Operation};
+use super::access::{Access, AccessGuard, Operation, check_project, invalid_name};
+use super::claims::Claims;
+use super::commit::{Commit, Committed};
 use super::error::{MemoryError, StoreError};
-use super::messages::{
-    Attach, Commit, Committed, Delete, Get, GetOutputs, GetRun, ListKeys, ListRuns, ListVersions, Put,
-};
+use super::messages::{Attach, Delete, Put};
+use super::outlet::Outlet;
+use super::read::Readers;
 use super::store::Store;
 use super::volatile::VolatileStore;
-use crate::artifact::{Artifact, TASK_RESULT, task_key};
-use crate::bus::{Backlog, Publish};
-use crate::event::Event;
-use crate::id::{IdFault, check_id, check_text, shorten, to_micros, uuid_at};
-use crate::isolate::catch;
-use crate::json;
-use crate::limits::{
-    GAP_RETRY, MAILBOX, MAX_ARTIFACT_BYTES, MAX_KEY_BYTES, MAX_META_BYTES, MAX_PAGE, PUBLISH_BACKLOG,
+use super::write::{
+    Answer, Batch, Queue, Queueable, Waiter, Write, guard, recover, take_events, write_batch, write_one,
 };
-use crate::plan::Output;
-use crate::project::Project;
-use crate::run::RunRecord;
+use crate::artifact::{Artifact, TASK_RESULT, task_key};
+use crate::event::Event;
+use crate::id::{check_id, uuid_at};
+use crate::json;
+use crate::limits::{GAP_RETRY, MAILBOX, MAX_ARTIFACT_BYTES, READERS, RELAXED_WINDOW};
+use crate::run::Durability;
 
 /// The actor that owns a store: versioned artifacts, runs, and the sequence of events.
 ///
@@ -40,24 +39,32 @@ use crate::run::RunRecord;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # }).unwrap();
 /// ```
+///
+/// # Stores that wait for a disk
+///
+/// are written on the blocking pool. While one batch is being stored, what comes in makes the next: so a flush is shared by
+/// all plans that wait for one. Reads go through views of their own and do not wait for writes; they see what was
+/// acknowledged before they were asked.
+///
+/// When a batch fails, what became of it is unknown. Everyone who waited for it gets [`MemoryError::Store`], the store
+/// is reopened, and whatever turns out to be stored is published. It is not tried again.
 pub struct ProjectMemory {
-    store: Box<dyn Store>,
-    may: Option<AccessCheck>,
-    source: Uuid,
-    /// The last event that was committed.
-    last_seq: u64,
-    buses: Vec<Bus>,
-    /// How often a bus has fallen behind, and whether a timer will tell it.
-    gaps: u64,
+    /// Away while a batch is being written on the blocking pool.
+    pub(super) store: Option<Box<dyn Store>>,
+    /// Views of a store that waits for a disk; `None` where the store answers at once.
+    pub(super) readers: Option<Arc<Readers>>,
+    pub(super) access: AccessGuard,
+    pub(super) claims: Claims,
+    outlet: Outlet,
     gap_timer: bool,
-}
-
-/// A bus that was attached.
-struct Bus {
-    recipient: Recipient<Publish>,
-    backlog: Backlog,
-    /// Events were left out and the bus does not know yet.
-    gap: bool,
+    queue: Queue,
+    /// A batch is being written, or is about to be.
+    writing: bool,
+    /// Something stored with `Relaxed` is not flushed yet, and a timer runs.
+    unflushed: bool,
+    flush_due: bool,
+    /// The last batch failed, and the store could not be reopened.
+    broken: bool,
 }
 
 impl ProjectMemory {
@@ -70,13 +77,17 @@ impl ProjectMemory {
     /// Memory over a store of your own.
     pub fn with_store(store: impl Store) -> Self {
         Self {
-            store: Box::new(store),
-            may: None,
-            source: uuid_at(SystemTime::now()),
-            last_seq: 0,
-            buses: Vec::new(),
-            gaps: 0,
+            store: Some(Box::new(store)),
+            readers: None,
+            access: AccessGuard::default(),
+            claims: Claims::default(),
+            outlet: Outlet::new(uuid_at(SystemTime::now())),
             gap_timer: false,
+            queue: Queue::default(),
+            writing: false,
+            unflushed: false,
+            flush_due: false,
+            broken: false,
         }
     }
 
@@ -84,71 +95,150 @@ impl ProjectMemory {
     /// [`MemoryError::AccessDenied`]; a plan that may not write the artifacts of its steps is not accepted.
     #[must_use]
     pub fn access_check(mut self, may: impl Fn(&Access) -> bool + Send + 'static) -> Self {
-        self.may = Some(Box::new(may));
+        self.access = AccessGuard::new(may);
         self
-    }
-
-    fn check(&self, project: &Project, key: &str, operation: Operation) -> Result<(), MemoryError> {
-        check_project(project)?;
-        check_text(key, MAX_KEY_BYTES).map_err(|fault| invalid_name("key", key, fault))?;
-        self.check_access(project, key, operation)
-    }
-
-    fn check_access(&self, project: &Project, key: &str, operation: Operation) -> Result<(), MemoryError> {
-        let Some(may) = &self.may else { return Ok(()) };
-        let access = Access { project: project.clone(), key: key.to_owned(), operation };
-        match catch(|| may(&access)) {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
-            Err(message) => {
-                log::error!(target: "lunacore::memory", key; "the access check panicked: {message}");
-            }
-        }
-        let Access { project, key, operation } = access;
-        Err(MemoryError::AccessDenied { project, key, operation })
     }
 
     /// Checks what a commit writes. The results of steps are checked once, when their run is accepted.
     fn check_commit(&self, commit: &Commit) -> Result<(), MemoryError> {
         if let Some(new) = &commit.accept {
             check_project(&commit.project)?;
-            for step_id in new.step_ids.iter().filter(|_| self.may.is_some()) {
-                self.check_access(&commit.project, &task_key(step_id), Operation::Write)?;
+            for step_id in new.plan.step_ids().filter(|_| self.access.is_guarded()) {
+                self.access.ask(&commit.project, &task_key(step_id), Operation::Write)?;
             }
         }
         for artifact in &commit.artifacts {
             if &*artifact.artifact_type != TASK_RESULT {
-                self.check(&commit.project, &artifact.key, Operation::Write)?;
+                self.access.check(&commit.project, &artifact.key, Operation::Write)?;
             }
         }
         Ok(())
     }
 
-    /// Hands committed events to every bus. A bus that is too far behind is told of a gap instead of being waited for.
-    fn publish(&mut self, events: Vec<Event>, ctx: &mut Context<Self>) {
-        let Some(seq) = events.last().and_then(Event::seq) else { return };
-        self.last_seq = seq;
-        let last = self.buses.len().saturating_sub(1);
-        let mut events = Some(events);
-        let mut behind = 0;
-        for (index, bus) in self.buses.iter_mut().enumerate() {
-            let had_gap = bus.gap;
-            // Almost always there is one bus, which gets the list itself.
-            let list = if index == last { events.take() } else { events.clone() };
-            bus.gap = !bus.tell(self.source, seq, list.unwrap_or_default());
-            behind += u64::from(bus.gap && !had_gap);
+    fn check_put(&self, put: &Put) -> Result<(), MemoryError> {
+        self.access.check(&put.project, &put.key, Operation::Write)?;
+        check_id(&put.artifact_type)
+            .map_err(|fault| invalid_name("artifact type", &put.artifact_type, fault))?;
+        let bytes = put.data.len();
+        if bytes > MAX_ARTIFACT_BYTES {
+            return Err(MemoryError::DataTooLarge { key: put.key.clone(), bytes });
         }
-        if behind > 0 {
-            let before = self.gaps;
-            self.gaps += behind;
-            // A bus at its limit falls behind again and again: the 1st, 2nd, 4th, 8th … time is worth a line.
-            if before.checked_ilog2() != self.gaps.checked_ilog2() {
-                let gaps = self.gaps;
-                log::warn!(
-                    target: "lunacore::memory", seq, gaps;
-                    "the event bus is far behind; its subscribers miss events and are told how many"
-                );
+        if json::any_too_deep(&put.meta) {
+            return Err(MemoryError::MetaTooDeep { key: put.key.clone() });
+        }
+        Ok(())
+    }
+
+    /// Keeps account of who runs what.
+    fn claim(&mut self, commit: &Commit) -> Result<(), MemoryError> {
+        if let Some(new) = &commit.accept
+            && !self.claims.grant(&commit.run_id, &new.claim)
+        {
+            return Err(MemoryError::RunExists { run_id: commit.run_id.clone() });
+        }
+        if commit.update.state.is_final() {
+            self.claims.end(&commit.run_id);
+        }
+        Ok(())
+    }
+
+    /// Writes at once where the store answers at once, or else with the next batch.
+    fn write<T: Queueable>(&mut self, write: Write, ctx: &mut Context<Self>) -> Answer<T> {
+        if self.readers.is_some() {
+            if !std::mem::replace(&mut self.writing, true) {
+                // Polled when the mailbox is empty: whatever else is there already joins the batch.
+                ctx.spawn(async {}.into_actor(self).map(|(), this, ctx| this.write_next(ctx)));
             }
+            return Answer::queued(self.queue.clone(), write);
+        }
+        let Some(store) = &mut self.store else {
+            return Answer::now(T::of(Err(gone().into()), SystemTime::now()));
+        };
+        let (at, mut result) = write_one(&mut **store, write);
+        let mut events = take_events(&mut result);
+        if let Err(MemoryError::Store(error)) = &result {
+            log::error!(target: "lunacore::memory", "a write to the store failed: {error}");
+            events = recover(&mut **store, self.outlet.last_seq()).unwrap_or_default();
+        }
+        self.publish(events, ctx);
+        Answer::now(T::of(result, at))
+    }
+
+    /// Starts the next batch, if there is anything to write.
+    fn write_next(&mut self, ctx: &mut Context<Self>) {
+        let (writes, waiters) = self.queue.take_batch();
+        let flush = std::mem::take(&mut self.flush_due) && self.unflushed;
+        self.writing = !writes.is_empty() || flush;
+        let Some(mut store) = self.store.take_if(|_| self.writing) else { return };
+        let (broken, published, default) = (self.broken, self.outlet.last_seq(), store.durability());
+        let asked = writes.iter().map(|write| write.durability().unwrap_or(default)).max();
+        let durability = if flush { Durability::Immediate } else { asked.unwrap_or(default) };
+        let job = tokio::task::spawn_blocking(move || {
+            let stored = Stored::write(&mut *store, writes, durability, broken, published);
+            (store, stored)
+        });
+        ctx.spawn(job.into_actor(self).map(move |joined, this, ctx| match joined {
+            Ok((store, stored)) => {
+                this.store = Some(store);
+                this.stored(stored, waiters, durability, ctx);
+                this.write_next(ctx);
+            }
+            // Only when the runtime shuts down: a panic was caught. Whoever waits is told that memory has stopped.
+            Err(_) => drop(waiters),
+        }));
+    }
+
+    /// Publishes what a batch stored, and answers everyone who waited for it.
+    fn stored(
+        &mut self,
+        stored: Stored,
+        waiters: Vec<Waiter>,
+        durability: Durability,
+        ctx: &mut Context<Self>,
+    ) {
+        let Stored { batch: Batch { at, results }, recovered, broken } = stored;
+        self.broken = broken;
+        self.publish(recovered, ctx);
+        let waited = waiters.len();
+        match results {
+            Ok(results) => {
+                let stored = results.iter().any(Result::is_ok);
+                let mut events = Vec::with_capacity(2 * results.len());
+                for (waiter, mut result) in waiters.into_iter().zip(results) {
+                    events.append(&mut take_events(&mut result));
+                    waiter.answer(result, at);
+                }
+                self.publish(events, ctx);
+                // A batch of which all was refused may have flushed nothing.
+                if stored || waited == 0 {
+                    self.flush_in_time(durability, ctx);
+                }
+            }
+            Err(error) => {
+                log::error!(target: "lunacore::memory", writes = waited; "a write to the store failed: {error}");
+                for waiter in waiters {
+                    waiter.answer(Err(error.clone().into()), at);
+                }
+            }
+        }
+    }
+
+    fn flush_in_time(&mut self, durability: Durability, ctx: &mut Context<Self>) {
+        if durability == Durability::Immediate {
+            // One flush covers everything before it.
+            self.unflushed = false;
+        } else if !std::mem::replace(&mut self.unflushed, true) {
+            ctx.run_later(RELAXED_WINDOW, |this, ctx| {
+                this.flush_due = true;
+                if !this.writing {
+                    this.write_next(ctx);
+                }
+            });
+        }
+    }
+
+    fn publish(&mut self, events: Vec<Event>, ctx: &mut Context<Self>) {
+        if self.outlet.publish(events) {
             self.arm_gap_timer(ctx);
         }
     }
@@ -158,10 +248,7 @@ impl ProjectMemory {
         if !std::mem::replace(&mut self.gap_timer, true) {
             ctx.run_later(GAP_RETRY, |this, ctx| {
                 this.gap_timer = false;
-                for bus in this.buses.iter_mut().filter(|bus| bus.gap) {
-                    bus.gap = !bus.tell(this.source, this.last_seq, Vec::new());
-                }
-                if this.buses.iter().any(|bus| bus.gap) {
+                if this.outlet.tell_gaps() {
                     this.arm_gap_timer(ctx);
                 }
             });
@@ -169,31 +256,53 @@ impl ProjectMemory {
     }
 }
 
-fn check_project(project: &Project) -> Result<(), MemoryError> {
-    let tenant = check_id(project.tenant()).map_err(|fault| invalid_name("tenant", project.tenant(), fault));
-    tenant.and(check_id(project.project()).map_err(|fault| invalid_name("project", project.project(), fault)))
+fn gone() -> StoreError {
+    StoreError::new("the store is gone")
 }
 
-fn invalid_name(what: &'static str, name: &str, fault: IdFault) -> MemoryError {
-    MemoryError::InvalidName { what, name: shorten(name), fault }
+/// A batch, and what had to be done about the store before or after it.
+struct Stored {
+    batch: Batch,
+    /// Events that turned out to be stored by a batch that had failed.
+    recovered: Vec<Event>,
+    /// The store could not be reopened.
+    broken: bool,
 }
 
-impl Bus {
-    /// Answers whether the bus was told. One that has stopped counts as told: there is nobody to miss anything.
-    fn tell(&self, source: Uuid, upto: u64, events: Vec<Event>) -> bool {
-        let Some(place) = self.backlog.enter() else { return false };
-        // `do_send` ignores the mailbox's capacity; the backlog is the bound.
-        self.recipient.do_send(Publish::stored(source, upto, events, place));
-        true
+impl Stored {
+    fn write(
+        store: &mut dyn Store,
+        writes: Vec<Write>,
+        durability: Durability,
+        broken: bool,
+        published: u64,
+    ) -> Self {
+        let mut recovered = Vec::new();
+        if broken {
+            match recover(store, published) {
+                Ok(events) => recovered = events,
+                Err(error) => {
+                    let at = SystemTime::now();
+                    return Self { batch: Batch { at, results: Err(error) }, recovered, broken: true };
+                }
+            }
+        }
+        let batch = write_batch(store, writes, durability);
+        if batch.results.is_ok() {
+            return Self { batch, recovered, broken: false };
+        }
+        let after = recovered.last().and_then(Event::seq).unwrap_or(published);
+        match recover(store, after) {
+            Ok(mut events) => {
+                recovered.append(&mut events);
+                Self { batch, recovered, broken: false }
+            }
+            Err(error) => {
+                log::error!(target: "lunacore::memory", "the store cannot be reopened: {error}");
+                Self { batch, recovered, broken: true }
+            }
+        }
     }
-}
-
-/// Calls the store; a panic in it is a failure like any other.
-fn guard<T, E: From<StoreError>>(call: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-    catch(call).unwrap_or_else(|message| {
-        log::error!(target: "lunacore::memory", "the store panicked: {message}");
-        Err(StoreError::new(format!("the store panicked: {message}")).into())
-    })
 }
 
 impl Actor for ProjectMemory {
@@ -201,9 +310,19 @@ impl Actor for ProjectMemory {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
-        match guard(|| self.store.last_seq()) {
-            Ok(last_seq) => self.last_seq = last_seq,
+        let Some(store) = &self.store else { return };
+        match guard(|| store.last_seq()) {
+            Ok(last_seq) => self.outlet.begin_behind(last_seq),
             Err(error) => log::error!(target: "lunacore::memory", "the store cannot be read: {error}"),
+        }
+        let views: Result<Option<Vec<_>>, StoreError> =
+            guard(|| (0..READERS).map(|_| store.reader()).collect());
+        match views {
+            Ok(views) => self.readers = views.map(Readers::new),
+            Err(error) => {
+                // It still answers, if slowly.
+                log::error!(target: "lunacore::memory", "the store gives no views to read through: {error}");
+            }
         }
     }
 }
@@ -211,124 +330,41 @@ impl Actor for ProjectMemory {
 impl Handler<Attach> for ProjectMemory {
     type Result = ();
 
-    fn handle(&mut self, Attach(recipient): Attach, _: &mut Self::Context) {
-        self.buses.retain(|bus| bus.recipient.connected());
-        if self.buses.iter().all(|bus| bus.recipient != recipient) {
-            let backlog = Backlog::new(PUBLISH_BACKLOG);
-            let bus = Bus { recipient, backlog, gap: false };
-            // Tells the bus where it comes in, so that it can tell a gap from a late start.
-            bus.tell(self.source, self.last_seq, Vec::new());
-            self.buses.push(bus);
-        }
+    fn handle(&mut self, Attach(recipient): Attach, ctx: &mut Self::Context) {
+        self.outlet.attach(recipient, ctx.address().recipient().downgrade());
     }
 }
 
 /// Boxed: it is moved from hand to hand several times, and a pointer is cheaper to move than its content.
 impl Handler<Box<Commit>> for ProjectMemory {
-    type Result = Result<Committed, MemoryError>;
+    type Result = Answer<Result<Committed, MemoryError>>;
 
     fn handle(&mut self, commit: Box<Commit>, ctx: &mut Self::Context) -> Self::Result {
-        self.check_commit(&commit)?;
-        let now = to_micros(SystemTime::now());
-        let events = guard(|| self.store.commit(*commit, now))?;
-        self.publish(events, ctx);
-        Ok(Committed::new(now))
+        match self.check_commit(&commit).and_then(|()| self.claim(&commit)) {
+            Ok(()) => self.write(Write::Commit(commit), ctx),
+            Err(error) => Answer::now(Err(error)),
+        }
     }
 }
 
 impl Handler<Put> for ProjectMemory {
-    type Result = Result<Artifact, MemoryError>;
+    type Result = Answer<Result<Artifact, MemoryError>>;
 
-    fn handle(&mut self, mut put: Put, _: &mut Self::Context) -> Self::Result {
-        self.check(&put.project, &put.key, Operation::Write)?;
-        check_id(&put.artifact_type)
-            .map_err(|fault| invalid_name("artifact type", &put.artifact_type, fault))?;
-        let bytes = put.data.len();
-        if bytes > MAX_ARTIFACT_BYTES {
-            return Err(MemoryError::DataTooLarge { key: put.key, bytes });
+    fn handle(&mut self, put: Put, ctx: &mut Self::Context) -> Self::Result {
+        match self.check_put(&put) {
+            Ok(()) => self.write(Write::Put(put), ctx),
+            Err(error) => Answer::now(Err(error)),
         }
-        if json::any_too_deep(&put.meta) {
-            return Err(MemoryError::MetaTooDeep { key: put.key });
-        }
-        let before = guard(|| self.store.artifact(&put.project, &put.key, None))?;
-        let mut meta = before.map(|artifact| artifact.meta).unwrap_or_default();
-        meta.append(&mut put.meta);
-        put.meta = meta;
-        let bytes = json::size(&put.meta);
-        if bytes > MAX_META_BYTES {
-            return Err(MemoryError::MetaTooLarge { key: put.key, bytes });
-        }
-        let now = to_micros(SystemTime::now());
-        Ok(guard(|| self.store.put(put, now))?)
-    }
-}
-
-impl Handler<Get> for ProjectMemory {
-    type Result = Result<Option<Artifact>, MemoryError>;
-
-    fn handle(&mut self, get: Get, _: &mut Self::Context) -> Self::Result {
-        self.check(&get.project, &get.key, Operation::Read)?;
-        Ok(guard(|| self.store.artifact(&get.project, &get.key, get.version))?)
-    }
-}
-
-impl Handler<ListVersions> for ProjectMemory {
-    type Result = Result<Vec<u64>, MemoryError>;
-
-    fn handle(&mut self, list: ListVersions, _: &mut Self::Context) -> Self::Result {
-        self.check(&list.project, &list.key, Operation::List)?;
-        Ok(guard(|| self.store.versions(&list.project, &list.key))?)
-    }
-}
-
-impl Handler<ListKeys> for ProjectMemory {
-    type Result = Result<Vec<String>, MemoryError>;
-
-    fn handle(&mut self, list: ListKeys, _: &mut Self::Context) -> Self::Result {
-        check_project(&list.project)?;
-        self.check_access(&list.project, &list.prefix, Operation::List)?;
-        let (after, limit) = (list.after.as_deref(), list.limit.min(MAX_PAGE));
-        Ok(guard(|| self.store.keys(&list.project, &list.prefix, after, limit))?)
     }
 }
 
 impl Handler<Delete> for ProjectMemory {
-    type Result = Result<bool, MemoryError>;
+    type Result = Answer<Result<bool, MemoryError>>;
 
-    fn handle(&mut self, delete: Delete, _: &mut Self::Context) -> Self::Result {
-        self.check(&delete.project, &delete.key, Operation::Delete)?;
-        Ok(guard(|| self.store.delete(&delete.project, &delete.key, delete.version))?)
-    }
-}
-
-impl Handler<GetRun> for ProjectMemory {
-    type Result = Result<Option<RunRecord>, MemoryError>;
-
-    fn handle(&mut self, GetRun(run_id): GetRun, _: &mut Self::Context) -> Self::Result {
-        Ok(guard(|| self.store.run(&run_id))?)
-    }
-}
-
-impl Handler<ListRuns> for ProjectMemory {
-    type Result = Result<Vec<RunRecord>, MemoryError>;
-
-    fn handle(&mut self, list: ListRuns, _: &mut Self::Context) -> Self::Result {
-        Ok(guard(|| self.store.runs(list.after.as_ref(), MAX_PAGE))?)
-    }
-}
-
-impl Handler<GetOutputs> for ProjectMemory {
-    type Result = Result<Option<Vec<Output>>, MemoryError>;
-
-    /// The outputs of a run are the contents of its steps' artifacts, so the same check guards them.
-    fn handle(&mut self, GetOutputs(run_id): GetOutputs, _: &mut Self::Context) -> Self::Result {
-        if self.may.is_some()
-            && let Some(record) = guard(|| self.store.run(&run_id))?
-        {
-            for step_id in record.step_ids.iter().take(record.cursor) {
-                self.check_access(&record.project, &task_key(step_id), Operation::Read)?;
-            }
+    fn handle(&mut self, delete: Delete, ctx: &mut Self::Context) -> Self::Result {
+        match self.access.check(&delete.project, &delete.key, Operation::Delete) {
+            Ok(()) => self.write(Write::Delete(delete), ctx),
+            Err(error) => Answer::now(Err(error)),
         }
-        Ok(guard(|| self.store.outputs(&run_id))?)
     }
 }

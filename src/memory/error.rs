@@ -61,6 +61,17 @@ pub enum MemoryError {
         /// The id.
         run_id: RunId,
     },
+    /// The store is open for reading only.
+    #[error("the store is open for reading only")]
+    ReadOnly,
+    /// The events asked for are not kept any more.
+    #[error("events up to {} are not kept any more; the first that is has the number {first}", first.saturating_sub(1))]
+    HistoryGone {
+        /// Events behind this number were asked for.
+        after: u64,
+        /// The first event that is still there.
+        first: u64,
+    },
     /// The store failed; whether the write happened is unknown.
     #[error("the store failed; what it was writing may or may not be stored")]
     Store(#[from] StoreError),

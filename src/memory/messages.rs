@@ -1,126 +1,16 @@
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use actix::{Message, Recipient};
 use serde_json::{Map, Value};
 
+use super::commit::Claim;
 use super::error::MemoryError;
 use crate::artifact::{Artifact, ArtifactData};
 use crate::bus::Publish;
-use crate::event::EventKind;
-use crate::plan::Output;
+use crate::event::Event;
+use crate::plan::{Output, PlanRecord};
 use crate::project::Project;
-use crate::run::{RunId, RunRecord, RunState, StepFailure};
-
-/// One atomic write: a run's progress, an output, artifacts and events together, or nothing of it.
-///
-/// The orchestrator sends it; applications have no need to.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "Result<Committed, MemoryError>")]
-#[non_exhaustive]
-pub struct Commit {
-    /// The run.
-    pub run_id: RunId,
-    /// The project that its artifacts go to.
-    pub project: Project,
-    /// Present in the first commit of a run: the run itself.
-    pub accept: Option<Box<NewRun>>,
-    /// Where the run stands once this is stored.
-    pub update: RunUpdate,
-    /// The output of the step that this commit completes: its index, and what it returned.
-    pub output: Option<(usize, Output)>,
-    /// New versions of artifacts.
-    pub artifacts: Vec<NewArtifact>,
-    /// What happened, in order. The store numbers them.
-    pub events: Vec<EventKind>,
-}
-
-impl Commit {
-    /// A commit that moves a run and does nothing else yet.
-    #[must_use]
-    pub fn new(run_id: RunId, project: Project, update: RunUpdate) -> Self {
-        let (artifacts, events) = (Vec::new(), Vec::new());
-        Self { run_id, project, accept: None, update, output: None, artifacts, events }
-    }
-}
-
-/// What is stored of a run when it is accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct NewRun {
-    /// The plan's name, if it has one.
-    pub name: Option<Arc<str>>,
-    /// The ids of its steps, in order.
-    pub step_ids: Arc<[Arc<str>]>,
-}
-
-impl NewRun {
-    /// A run of a plan with these steps.
-    #[must_use]
-    pub fn new(name: Option<Arc<str>>, step_ids: Arc<[Arc<str>]>) -> Self {
-        Self { name, step_ids }
-    }
-}
-
-/// Where a run stands; see [`RunRecord`], which has the same fields.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RunUpdate {
-    /// Its state.
-    pub state: RunState,
-    /// How many steps have completed.
-    pub cursor: usize,
-    /// The attempt of the step at `cursor` that is about to run or ran last; 0 when it has not been started.
-    pub attempt: u32,
-    /// Why it failed, if it did.
-    pub failure: Option<Arc<StepFailure>>,
-}
-
-impl RunUpdate {
-    /// A run that has not failed.
-    #[must_use]
-    pub fn new(state: RunState, cursor: usize, attempt: u32) -> Self {
-        Self { state, cursor, attempt, failure: None }
-    }
-}
-
-/// An artifact to be stored as the next version of its key.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct NewArtifact {
-    /// The key.
-    pub key: String,
-    /// What it is.
-    pub artifact_type: Arc<str>,
-    /// The step that made it, whose index and id become the meta `{"step": …, "step_id": …}`.
-    pub step: (usize, Arc<str>),
-    /// The content.
-    pub data: ArtifactData,
-}
-
-impl NewArtifact {
-    /// An artifact made by the step with this index and id.
-    #[must_use]
-    pub fn new(key: String, artifact_type: Arc<str>, step: (usize, Arc<str>), data: ArtifactData) -> Self {
-        Self { key, artifact_type, step, data }
-    }
-}
-
-/// A commit is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Committed {
-    /// When, to the microsecond: the time of its events.
-    pub at: SystemTime,
-}
-
-impl Committed {
-    /// A commit that was stored then.
-    #[must_use]
-    pub fn new(at: SystemTime) -> Self {
-        Self { at }
-    }
-}
+use crate::run::{RunId, RunRecord};
 
 /// Asks memory to publish what it commits from now on to this bus. A bus is attached once, however often it is asked.
 #[derive(Debug, Clone, Message)]
@@ -365,3 +255,116 @@ impl ListRuns {
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Option<Vec<Output>>, MemoryError>")]
 pub struct GetOutputs(pub RunId);
+
+/// Reads everything about a run, to answer for it or to go on with it, and claims it if it is unfinished.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Option<FoundRun>, MemoryError>")]
+#[non_exhaustive]
+pub struct FindRun {
+    /// The run.
+    pub run_id: RunId,
+    /// Who would go on with it.
+    pub claim: Claim,
+}
+
+impl FindRun {
+    /// Finds a run for the holder of this claim.
+    #[must_use]
+    pub fn new(run_id: RunId, claim: Claim) -> Self {
+        Self { run_id, claim }
+    }
+}
+
+/// A run, its plan, and the outputs that it has stored so far.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct FoundRun {
+    /// Where it stands.
+    pub record: RunRecord,
+    /// Its plan.
+    pub plan: PlanRecord,
+    /// Its outputs, in step order.
+    pub outputs: Vec<Output>,
+    /// Whether it is unfinished and the claim was granted: nobody else runs it.
+    pub claimed: bool,
+}
+
+impl FoundRun {
+    /// What a memory found.
+    #[must_use]
+    pub fn new(record: RunRecord, plan: PlanRecord, outputs: Vec<Output>, claimed: bool) -> Self {
+        Self { record, plan, outputs, claimed }
+    }
+}
+
+/// Lists the runs that have not come to a final state, in the order in which they were accepted, a page at a time.
+#[derive(Debug, Clone, Default, Message)]
+#[rtype(result = "Result<Vec<RunRecord>, MemoryError>")]
+#[non_exhaustive]
+pub struct ListUnfinished {
+    /// Only runs accepted after this one: the last of the page before.
+    pub after: Option<RunId>,
+}
+
+impl ListUnfinished {
+    /// The first page, or the one after a run.
+    #[must_use]
+    pub fn new(after: Option<RunId>) -> Self {
+        Self { after }
+    }
+}
+
+/// Reads the stored events of a run in their order, a page at a time.
+///
+/// ```
+/// use lunacore::{ReadHistory, RunId};
+///
+/// # let run_id = RunId::random();
+/// let first = ReadHistory::new(run_id.clone()).limit(100);
+/// // and then, with the number of the last event of the page before:
+/// let next = ReadHistory::new(run_id).after(117).limit(100);
+/// # let _ = (first, next);
+/// ```
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Vec<Event>, MemoryError>")]
+pub struct ReadHistory {
+    pub(crate) run_id: RunId,
+    pub(crate) after: u64,
+    pub(crate) limit: usize,
+}
+
+/// The first page of the events of a run.
+impl From<RunId> for ReadHistory {
+    fn from(run_id: RunId) -> Self {
+        Self::new(run_id)
+    }
+}
+
+/// The first page of the events of a run.
+impl From<&RunId> for ReadHistory {
+    fn from(run_id: &RunId) -> Self {
+        Self::new(run_id.clone())
+    }
+}
+
+impl ReadHistory {
+    /// The first page of the events of a run: at most [`MAX_PAGE`](crate::limits::MAX_PAGE).
+    #[must_use]
+    pub fn new(run_id: RunId) -> Self {
+        Self { run_id, after: 0, limit: crate::limits::MAX_PAGE }
+    }
+
+    /// Only events behind this sequence number.
+    #[must_use]
+    pub fn after(mut self, seq: u64) -> Self {
+        self.after = seq;
+        self
+    }
+
+    /// At most this many, and never more than [`MAX_PAGE`](crate::limits::MAX_PAGE).
+    #[must_use]
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit.min(crate::limits::MAX_PAGE);
+        self
+    }
+}

@@ -5,17 +5,27 @@
 
 mod access;
 mod actor;
+mod claims;
+mod commit;
 mod error;
 mod messages;
+mod outlet;
+mod read;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod store;
 mod volatile;
+mod write;
 
 pub use access::{Access, Operation};
 pub use actor::ProjectMemory;
+pub use commit::{Claim, Commit, Committed, NewArtifact, NewRun, RunUpdate};
 pub use error::{MemoryError, StoreError};
 pub use messages::{
-    Attach, Commit, Committed, Delete, Get, GetOutputs, GetRun, ListKeys, ListRuns, ListVersions,
-    NewArtifact, NewRun, Put, RunUpdate,
+    Attach, Delete, FindRun, FoundRun, Get, GetOutputs, GetRun, ListKeys, ListRuns, ListUnfinished,
+    ListVersions, Put, ReadHistory,
 };
-pub use store::Store;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{LockHolder, OpenError, SqliteStore};
+pub use store::{Reader, Store};
 pub use volatile::VolatileStore;

@@ -1,26 +1,48 @@
 use std::time::SystemTime;
 
+use super::commit::Commit;
 use super::error::{MemoryError, StoreError};
-use super::messages::{Commit, Put};
+use super::messages::Put;
 use crate::artifact::Artifact;
 use crate::event::Event;
-use crate::plan::Output;
+use crate::plan::{Output, PlanRecord};
 use crate::project::Project;
-use crate::run::{RunId, RunRecord};
+use crate::run::{Durability, RunId, RunRecord};
 
 /// Where memory keeps things. One actor owns a store, so calls never overlap.
 ///
-/// Names, keys, sizes and access rights are checked before a store is asked.
+/// Names, keys, sizes and access rights are checked before a store is asked. `testing::store_conformance!` (feature
+/// `testing`) checks a store of your own against everything that is promised here.
 ///
 /// # What an implementation promises
 ///
-/// - **Atomic**: after [`commit`](Self::commit) all of it is readable, or, after an error, memory may see none or all
-///   of it but never a part.
+/// - **Atomic**: after [`end`](Self::end) all that was written since [`begin`](Self::begin) is readable, and still is
+///   after a crash; if `end` fails, or is never reached, all of it or nothing is. Each single write is stored whole or, when it
+///   is refused with an error that [wrote nothing](MemoryError::wrote_nothing), not at all, while the others of the batch go
+///   on.
 /// - **Numbered**: the events of the store's commits have the sequence numbers 1, 2, 3 … without a gap, in the order
-///   of the commits. A commit that fails uses none.
+///   of the commits. A commit that is refused uses none.
 /// - **Versioned**: an artifact's version is one more than the largest its key ever had; a key whose last version is
 ///   deleted starts anew at 1.
-pub trait Store: Send + 'static {
+pub trait Store: Reader {
+    /// Opens a batch, which is to be stored so well that what `durability` allows is all that a power loss may take. Every
+    /// write comes between a `begin` and an [`end`](Self::end).
+    ///
+    /// # Errors
+    /// The store failed.
+    fn begin(&mut self, durability: Durability) -> Result<(), StoreError> {
+        let _ = durability;
+        Ok(())
+    }
+
+    /// Stores the batch. With [`Durability::Immediate`] that covers every batch before it, too.
+    ///
+    /// # Errors
+    /// The store failed. Whether the batch is stored is unknown until [`reopen`](Self::reopen).
+    fn end(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Stores all of `commit`, at the time `at`, and answers with its events as they are stored: numbered, in order.
     ///
     /// # Errors
@@ -28,23 +50,59 @@ pub trait Store: Send + 'static {
     /// [`MemoryError::Store`]: it is unknown whether it is stored.
     fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError>;
 
-    /// The sequence number of the last event that was committed; 0 before the first.
-    ///
-    /// # Errors
-    /// The store failed.
-    fn last_seq(&self) -> Result<u64, StoreError>;
-
     /// Stores one artifact outside a run, with its meta as given (memory has merged it already).
     ///
     /// # Errors
     /// The store failed; whether it is stored is unknown.
-    fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, StoreError>;
+    fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, MemoryError>;
 
     /// Deletes a version, or all; answers whether there was something to delete.
     ///
     /// # Errors
     /// The store failed; whether it is deleted is unknown.
-    fn delete(&mut self, project: &Project, key: &str, version: Option<u64>) -> Result<bool, StoreError>;
+    fn delete(&mut self, project: &Project, key: &str, version: Option<u64>) -> Result<bool, MemoryError>;
+
+    /// Makes everything that was stored with [`Durability::Relaxed`] survive a power loss too.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn flush(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Called after a failure: lets go of whatever the failure may have broken, forgets a batch that was not ended, and
+    /// goes by what is stored.
+    ///
+    /// # Errors
+    /// The store is still unusable. It is called again before the next batch.
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// How well a commit is stored that does not say.
+    fn durability(&self) -> Durability {
+        Durability::default()
+    }
+
+    /// Another view of the store, which reads what is stored while this one writes.
+    ///
+    /// A store that waits for a disk has one: it is then written and read on the blocking pool, several writes at a time.
+    /// `None`, the default: calls return at once, and are made on the actor's own thread.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn reader(&self) -> Result<Option<Box<dyn Reader>>, StoreError> {
+        Ok(None)
+    }
+}
+
+/// The reading half of a [`Store`].
+pub trait Reader: Send + 'static {
+    /// The sequence number of the last event that was committed; 0 before the first.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn last_seq(&self) -> Result<u64, StoreError>;
 
     /// Reads a version, or the latest.
     ///
@@ -81,6 +139,12 @@ pub trait Store: Send + 'static {
     /// The store failed.
     fn run(&self, run_id: &RunId) -> Result<Option<RunRecord>, StoreError>;
 
+    /// Reads the plan of a run.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn plan(&self, run_id: &RunId) -> Result<Option<PlanRecord>, StoreError>;
+
     /// Lists at most `limit` runs in the order of their acceptance, from the one behind `after`. An `after` that is
     /// not known is taken as the end: an empty page.
     ///
@@ -88,9 +152,27 @@ pub trait Store: Send + 'static {
     /// The store failed.
     fn runs(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunRecord>, StoreError>;
 
-    /// Reads the outputs that a run has stored so far, in step order.
+    /// The same for the runs that are not in a final state, without looking at those that are.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn unfinished(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunRecord>, StoreError>;
+
+    /// Reads the outputs that a run has stored so far, in step order, each as it was committed.
     ///
     /// # Errors
     /// The store failed.
     fn outputs(&self, run_id: &RunId) -> Result<Option<Vec<Output>>, StoreError>;
+
+    /// Reads at most `limit` events behind `after`, in order, each as it was committed.
+    ///
+    /// # Errors
+    /// [`MemoryError::HistoryGone`] when the next one is not kept any more, or the store failed.
+    fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError>;
+
+    /// The same for the events of one run; none for a run that is not known.
+    ///
+    /// # Errors
+    /// [`MemoryError::HistoryGone`] when a part of them, behind `after`, is not kept any more, or the store failed.
+    fn run_events(&self, run_id: &RunId, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError>;
 }

@@ -6,21 +6,22 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::commit::{Commit, NewArtifact, NewRun, RunUpdate};
 use super::error::{MemoryError, StoreError};
-use super::messages::{Commit, NewArtifact, NewRun, Put, RunUpdate};
-use super::store::Store;
+use super::messages::Put;
+use super::store::{Reader, Store};
 use crate::artifact::{Artifact, ArtifactData};
 use crate::event::Event;
 use crate::id::uuid_at;
-use crate::limits::VOLATILE_FINISHED_RUNS;
-use crate::plan::Output;
+use crate::limits::{VOLATILE_EVENTS, VOLATILE_FINISHED_RUNS};
+use crate::plan::{Output, PlanRecord};
 use crate::project::Project;
 use crate::run::{RunId, RunRecord};
 
 /// A store that lives and dies with its process.
 ///
 /// Artifacts stay until they are deleted. Of finished runs, with their outputs, it remembers the last
-/// [`VOLATILE_FINISHED_RUNS`]. Events are numbered but not kept.
+/// [`VOLATILE_FINISHED_RUNS`], and of events the last [`VOLATILE_EVENTS`].
 #[derive(Debug, Default)]
 pub struct VolatileStore {
     /// Trees, not hash maps: they list in order, and never stop to rehash.
@@ -30,6 +31,8 @@ pub struct VolatileStore {
     finished: VecDeque<u64>,
     accepted: u64,
     last_seq: u64,
+    /// The last events, the oldest first.
+    events: VecDeque<Event>,
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +63,10 @@ enum Meta {
 #[derive(Debug)]
 struct Run {
     record: RunRecord,
+    plan: PlanRecord,
     outputs: Vec<Output>,
+    /// The last event that was stored before its first.
+    before: u64,
 }
 
 impl Meta {
@@ -123,8 +129,14 @@ impl VolatileStore {
             return Err(MemoryError::RunExists { run_id: run_id.clone() });
         }
         self.accepted += 1;
-        let record = RunRecord::new(run_id.clone(), project.clone(), new.name, new.step_ids, at);
-        self.runs.insert(self.accepted, Run { record, outputs: Vec::new() });
+        let mut record = RunRecord::new(run_id.clone(), project.clone(), new.plan.len(), at);
+        record.name = new.plan.shared_name().cloned();
+        record.self_contained = new.plan.is_self_contained();
+        record.durability = new.durability;
+        self.runs.insert(
+            self.accepted,
+            Run { record, plan: new.plan, outputs: Vec::new(), before: self.last_seq },
+        );
         self.run_order.insert(run_id.clone(), self.accepted);
         Ok(())
     }
@@ -137,10 +149,11 @@ impl VolatileStore {
         at: SystemTime,
     ) {
         let Some(order) = self.run_order.get(run_id) else { return };
-        let Some(Run { record, outputs }) = self.runs.get_mut(order) else { return };
+        let Some(Run { record, outputs, .. }) = self.runs.get_mut(order) else { return };
         let was_final = record.state.is_final();
-        let RunUpdate { state, cursor, attempt, failure } = update;
-        record.advance(state, cursor, attempt, failure, at);
+        let RunUpdate { state, cursor, attempt, failure, reason } = update;
+        (record.cursor, record.attempt, record.failure, record.reason) = (cursor, attempt, failure, reason);
+        record.enter(state, at);
         if state.is_final() && !was_final {
             self.finished.push_back(*order);
         }
@@ -156,6 +169,24 @@ impl VolatileStore {
         }
     }
 
+    /// How many of the kept events lie at or before `after`.
+    fn skip(&self, after: u64) -> Result<usize, MemoryError> {
+        let first = self.last_seq + 1 - self.events.len() as u64;
+        if after.saturating_add(1) < first {
+            return Err(MemoryError::HistoryGone { after, first });
+        }
+        Ok(usize::try_from(after.saturating_add(1) - first).unwrap_or(usize::MAX))
+    }
+
+    fn runs_after(&self, after: Option<&RunId>) -> impl Iterator<Item = &RunRecord> {
+        let from = match after.map(|run_id| self.run_order.get(run_id)) {
+            None => 0,
+            Some(Some(order)) => order + 1,
+            Some(None) => u64::MAX,
+        };
+        self.runs.range(from..).map(|(_, run)| &run.record)
+    }
+
     fn run_by_id(&self, run_id: &RunId) -> Option<&Run> {
         self.runs.get(self.run_order.get(run_id)?)
     }
@@ -163,7 +194,7 @@ impl VolatileStore {
 
 impl Store for VolatileStore {
     fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
-        let Commit { run_id, project, accept, update, output, artifacts, events } = commit;
+        let Commit { run_id, project, accept, update, output, artifacts, events, durability: _ } = commit;
         // The only steps that can fail come first, so that nothing is half done.
         if let Some(new) = accept {
             self.accept(&run_id, &project, *new, at)?;
@@ -182,16 +213,17 @@ impl Store for VolatileStore {
         let mut stored = Vec::with_capacity(events.len());
         for kind in events {
             self.last_seq += 1;
-            stored.push(Event::stored(self.last_seq, at, run_id.clone(), kind));
+            let event = Event::stored(self.last_seq, at, run_id.clone(), kind);
+            if self.events.len() >= VOLATILE_EVENTS {
+                self.events.pop_front();
+            }
+            self.events.push_back(event.clone());
+            stored.push(event);
         }
         Ok(stored)
     }
 
-    fn last_seq(&self) -> Result<u64, StoreError> {
-        Ok(self.last_seq)
-    }
-
-    fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, StoreError> {
+    fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, MemoryError> {
         let (project, key) = (put.project().clone(), put.key().to_owned());
         let (artifact_type, meta, data) = put.into_parts();
         let (id, meta) = (uuid_at(at), Meta::Free(meta));
@@ -199,7 +231,7 @@ impl Store for VolatileStore {
         Ok(self.insert(&project, key.clone(), kept).to_artifact(&project, &key))
     }
 
-    fn delete(&mut self, project: &Project, key: &str, version: Option<u64>) -> Result<bool, StoreError> {
+    fn delete(&mut self, project: &Project, key: &str, version: Option<u64>) -> Result<bool, MemoryError> {
         let Some(keys) = self.projects.get_mut(project) else { return Ok(false) };
         let Some(versions) = keys.get_mut(key) else { return Ok(false) };
         match version {
@@ -213,6 +245,12 @@ impl Store for VolatileStore {
             keys.remove(key);
         }
         Ok(true)
+    }
+}
+
+impl Reader for VolatileStore {
+    fn last_seq(&self) -> Result<u64, StoreError> {
+        Ok(self.last_seq)
     }
 
     fn artifact(
@@ -256,16 +294,33 @@ impl Store for VolatileStore {
         Ok(self.run_by_id(run_id).map(|run| run.record.clone()))
     }
 
+    fn plan(&self, run_id: &RunId) -> Result<Option<PlanRecord>, StoreError> {
+        Ok(self.run_by_id(run_id).map(|run| run.plan.clone()))
+    }
+
     fn runs(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
-        let from = match after.map(|run_id| self.run_order.get(run_id)) {
-            None => 0,
-            Some(Some(order)) => order + 1,
-            Some(None) => return Ok(Vec::new()),
-        };
-        Ok(self.runs.range(from..).take(limit).map(|(_, run)| run.record.clone()).collect())
+        Ok(self.runs_after(after).take(limit).cloned().collect())
+    }
+
+    fn unfinished(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
+        let unfinished = self.runs_after(after).filter(|record| !record.state.is_final());
+        Ok(unfinished.take(limit).cloned().collect())
     }
 
     fn outputs(&self, run_id: &RunId) -> Result<Option<Vec<Output>>, StoreError> {
         Ok(self.run_by_id(run_id).map(|run| run.outputs.clone()))
+    }
+
+    fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {
+        let skip = self.skip(after)?;
+        Ok(self.events.iter().skip(skip).take(limit).cloned().collect())
+    }
+
+    fn run_events(&self, run_id: &RunId, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {
+        let Some(run) = self.run_by_id(run_id) else { return Ok(Vec::new()) };
+        // What came before the run was accepted is none of its events.
+        let skip = self.skip(after.max(run.before))?;
+        let own = self.events.iter().skip(skip).filter(|event| event.run_id() == Some(run_id));
+        Ok(own.take(limit).cloned().collect())
     }
 }

@@ -1,4 +1,4 @@
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::error::PlanError;
 use super::internal::{Happened, tell};
 use super::line::{Line, Move, Ticket};
 use super::links::Links;
-use super::machine::{self, Input, Position};
+use super::machine::{self, Input};
 use super::messages::{ExecutePlan, RunHandle, SubmitPlan};
 use super::runner::{Outcome, Runner, Sent, Watch};
 use super::shutdown::Closing;
@@ -25,8 +25,9 @@ use crate::isolate::Isolated;
 use crate::limits::{
     INTERRUPTED_RUNS, MAILBOX, MAX_CONCURRENT_PLANS, MAX_QUEUE_CAPACITY, PROGRESS_BACKLOG, QUEUE_CAPACITY,
 };
-use crate::memory::{Attach, Commit, GetRun, ListRuns};
+use crate::memory::{Attach, Commit, FindRun, GetRun, ListRuns, ListUnfinished};
 use crate::plan::{CheckedPlan, RunScope};
+use crate::project::Project;
 use crate::run::{RunId, RunState};
 
 /// The actor that runs plans: one at a time, in the order in which they came.
@@ -59,6 +60,11 @@ pub struct ExecutionOrchestrator {
     pub(crate) tickets: HashMap<RunId, Ticket>,
     /// Runs that were cut off here, the oldest first: memory may still hold them as running.
     pub(crate) interrupted: VecDeque<RunInfo>,
+    /// Runs of which it is being stored that they do not go on by themselves.
+    pub(crate) unsettled: HashSet<RunId>,
+    /// Who asked for a run, or to cancel one, before that was stored, or before it was known what goes on.
+    pub(crate) to_find: Vec<Ticket>,
+    pub(crate) to_cancel: Vec<(RunId, oneshot::Sender<Cancelled>)>,
     pub(crate) closing: Option<Closing>,
     /// Dropped with the actor, for whoever waits for its end.
     alive: Option<oneshot::Sender<()>>,
@@ -67,9 +73,11 @@ pub struct ExecutionOrchestrator {
 /// A run that holds a slot.
 pub(crate) struct Active {
     pub(crate) watch: Rc<Watch>,
+    pub(crate) project: Project,
     pub(crate) plan: Arc<CheckedPlan>,
     pub(crate) cancellation: CancellationToken,
-    pub(crate) outcome: oneshot::Sender<Outcome>,
+    /// Who waits for its end.
+    pub(crate) outcomes: Vec<oneshot::Sender<Outcome>>,
 }
 
 impl ExecutionOrchestrator {
@@ -80,16 +88,26 @@ impl ExecutionOrchestrator {
     where
         B: Actor + Handler<Publish>,
         B::Context: ToEnvelope<B, Publish>,
-        M: Actor + Handler<Attach> + Handler<Box<Commit>> + Handler<GetRun> + Handler<ListRuns>,
+        M: Actor
+            + Handler<Attach>
+            + Handler<Box<Commit>>
+            + Handler<FindRun>
+            + Handler<GetRun>
+            + Handler<ListRuns>
+            + Handler<ListUnfinished>,
         M::Context: ToEnvelope<M, Attach>
             + ToEnvelope<M, Box<Commit>>
+            + ToEnvelope<M, FindRun>
             + ToEnvelope<M, GetRun>
+            + ToEnvelope<M, ListUnfinished>
             + ToEnvelope<M, ListRuns>,
     {
         let links = Links {
             publish: bus.recipient(),
             commit: memory.clone().recipient(),
             get_run: memory.clone().recipient(),
+            find_run: memory.clone().recipient(),
+            list_unfinished: memory.clone().recipient(),
             list_runs: memory.clone().recipient(),
             attach: memory.recipient(),
             resolve: allocator.into(),
@@ -102,6 +120,9 @@ impl ExecutionOrchestrator {
             active: HashMap::new(),
             tickets: HashMap::new(),
             interrupted: VecDeque::new(),
+            unsettled: HashSet::new(),
+            to_find: Vec::new(),
+            to_cancel: Vec::new(),
             closing: None,
             alive: None,
         }
@@ -147,8 +168,9 @@ impl ExecutionOrchestrator {
             return;
         };
         let (to, commit) = if accepted {
-            // A plan that waits for a slot is queued, so this has an answer.
-            let Some(started) = machine::decide(&waiting.plan, Position::QUEUED, Input::Start) else {
+            let input = if waiting.at.state == RunState::Queued { Input::Start } else { Input::Resume };
+            // What waits for a slot is queued or was cut off, so this has an answer.
+            let Some(started) = machine::decide(&waiting.plan, waiting.at, input) else {
                 self.line.finished();
                 return;
             };
@@ -161,22 +183,25 @@ impl ExecutionOrchestrator {
         let first = Sent::new(to, self.links.commit.send(commit));
         let run_id = waiting.run_id;
         let report = self.links.progress_reporter(run_id.clone());
-        let scope = Arc::new(RunScope::new(run_id.clone(), Arc::clone(&waiting.plan), report));
-        let watch = Watch::new();
+        let plan = Arc::clone(&waiting.plan);
+        let scope = Arc::new(RunScope::new(run_id.clone(), plan, waiting.outputs, report));
+        let watch = Watch::new(waiting.at, waiting.accepted);
         let active = Active {
             watch: Rc::clone(&watch),
+            project: waiting.project.clone(),
             plan: waiting.plan,
             cancellation: scope.cancellation.clone(),
-            outcome: waiting.outcome,
+            outcomes: waiting.outcomes,
         };
         self.active.insert(run_id.clone(), active);
         let runner = Runner {
             links: Rc::clone(&self.links),
             scope,
             project: waiting.project,
+            durability: waiting.durability,
             callables: waiting.callables,
             watch,
-            accepted: waiting.accepted,
+            _claim: waiting.claim,
         };
         let myself = ctx.address().downgrade();
         // A task of its own: a wake-up costs the same however many plans run, and what escapes the containment of a
@@ -195,7 +220,7 @@ impl ExecutionOrchestrator {
     pub(crate) fn settle(
         &mut self,
         outcome: Outcome,
-        reply: oneshot::Sender<Outcome>,
+        mut replies: Vec<oneshot::Sender<Outcome>>,
         cancels: Vec<oneshot::Sender<Cancelled>>,
     ) {
         for cancel in cancels {
@@ -204,8 +229,16 @@ impl ExecutionOrchestrator {
         if let Some(closing) = &mut self.closing {
             closing.count(&outcome);
         }
+        // Mostly there is one, which gets the outcome itself.
+        let last = replies.pop();
+        let heard = replies.into_iter().filter_map(|reply| reply.send(outcome.clone()).ok()).count() > 0;
+        let unheard = match last {
+            Some(reply) => reply.send(outcome).err(),
+            None => Some(outcome),
+        };
         // Nobody waits, so nobody would hear of a failure.
-        if let Err(Err(error)) = reply.send(outcome)
+        if !heard
+            && let Some(Err(error)) = unheard
             && let PlanError::StepFailed { run_id, .. } | PlanError::Memory { run_id, .. } = &error
         {
             let run_id = run_id.as_str();
@@ -225,7 +258,7 @@ impl ExecutionOrchestrator {
                 self.interrupted.pop_front();
             }
         }
-        self.settle(outcome, active.outcome, active.watch.cancels.take());
+        self.settle(outcome, active.outcomes, active.watch.cancels.take());
     }
 }
 
@@ -236,6 +269,7 @@ impl Actor for ExecutionOrchestrator {
         ctx.set_mailbox_capacity(MAILBOX);
         // Before any commit of ours: memory handles its messages in order.
         self.links.attach.do_send(Attach(self.links.publish.clone()));
+        self.recover(ctx);
     }
 
     /// Called when the last address is dropped: there may still be work.
@@ -277,7 +311,10 @@ impl Handler<Happened> for ExecutionOrchestrator {
 
     fn handle(&mut self, happened: Happened, ctx: &mut Self::Context) {
         match happened {
-            Happened::Resolved { ticket, answer } => self.resolved(ticket, answer),
+            Happened::Resolved { ticket, answer } => self.resolved(ticket, answer, ctx),
+            Happened::Found { ticket, found } => self.found(ticket, *found, ctx),
+            Happened::Recovered { found } => self.recovered(found, ctx),
+            Happened::Interrupted { run_id, stored } => self.settled(&run_id, stored, ctx),
             Happened::Accepted { ticket, stored } => self.accepted(ticket, stored, ctx),
             Happened::Withdrawn { ticket, stored } => self.withdrawn(ticket, stored),
             Happened::Ended { run_id, outcome } => self.ended(&run_id, outcome),

@@ -1,4 +1,4 @@
-//! The way of a plan from its submission to its place in the line: checked, resolved, accepted.
+//! The way of a plan from its submission to its place in the line: checked, looked up, resolved, accepted.
 
 use std::sync::Arc;
 
@@ -11,24 +11,35 @@ use super::error::PlanError;
 use super::internal::{Happened, Unresolved, tell};
 use super::line::Ticket;
 use super::links::stored;
-use super::machine;
+use super::machine::{self, Position};
 use super::messages::ExecutePlan;
 use super::runner::{Outcome, commit_of};
 use crate::allocator::Resolve;
 use crate::limits::RESOLVE_TIMEOUT;
-use crate::memory::{Commit, Committed, MemoryError, NewRun};
-use crate::plan::{Callable, CheckedPlan};
+use crate::memory::{Claim, Commit, Committed, MemoryError, NewRun};
+use crate::plan::{Callable, CheckedPlan, Output};
 use crate::project::Project;
-use crate::run::RunId;
+use crate::run::{Durability, RunId};
 
 /// A plan in the line.
 pub(crate) struct Waiting {
     pub(crate) run_id: RunId,
     pub(crate) project: Project,
     pub(crate) plan: Arc<CheckedPlan>,
+    pub(crate) durability: Option<Durability>,
     pub(crate) callables: Vec<Callable>,
-    pub(crate) accepted: Option<oneshot::Sender<Result<(), PlanError>>>,
-    pub(crate) outcome: oneshot::Sender<Outcome>,
+    /// Where the run stands, as stored: a run that goes on has come some way already.
+    pub(crate) at: Position,
+    /// Why it was interrupted, if it was.
+    pub(crate) reason: Option<Arc<str>>,
+    /// The outputs of the steps that it has behind it.
+    pub(crate) outputs: Vec<Output>,
+    /// Our right to run it.
+    pub(crate) claim: Claim,
+    /// Who is to be told that it is accepted.
+    pub(crate) accepted: Vec<oneshot::Sender<Result<(), PlanError>>>,
+    /// Who waits for its end. Nobody, when the run was found unfinished and goes on by itself.
+    pub(crate) outcomes: Vec<oneshot::Sender<Outcome>>,
     /// Who is to be told that the run is cancelled.
     pub(crate) cancels: Vec<oneshot::Sender<Cancelled>>,
 }
@@ -40,8 +51,14 @@ pub(crate) struct Submitted {
     pub(crate) outcome: oneshot::Receiver<Outcome>,
 }
 
+/// The other ends of it.
+pub(crate) struct Replies {
+    pub(crate) accepted: oneshot::Sender<Result<(), PlanError>>,
+    pub(crate) outcome: oneshot::Sender<Outcome>,
+}
+
 impl ExecutionOrchestrator {
-    /// Puts a plan into the line, if it is valid.
+    /// Puts a plan into the line if it is valid, or attaches to the run that it names.
     pub(crate) fn submit(
         &mut self,
         message: ExecutePlan,
@@ -50,14 +67,48 @@ impl ExecutionOrchestrator {
         if self.closing.is_some() {
             return Err(PlanError::ShuttingDown);
         }
+        let named = message.run_id.is_some();
         let run_id = message.run_id.map_or_else(|| Ok(RunId::random()), |id| id.parse())?;
         let plan = Arc::new(CheckedPlan::new(message.plan)?);
-        if self.tickets.contains_key(&run_id) || self.active.contains_key(&run_id) {
-            return Err(PlanError::RunExists { run_id });
-        }
+        let (accepted, accepted_reply) = oneshot::channel();
+        let (outcome, outcome_reply) = oneshot::channel();
+        let replies = Replies { accepted, outcome };
+        let submitted =
+            Submitted { run_id: run_id.clone(), accepted: accepted_reply, outcome: outcome_reply };
+        let Some(replies) = self.attach(&run_id, &message.project, &plan, replies)? else {
+            return Ok(submitted);
+        };
         let ticket = self.line.join().ok_or(PlanError::QueueFull { capacity: self.line.capacity })?;
+        self.tickets.insert(run_id.clone(), ticket);
+        let waiting = Waiting {
+            run_id,
+            project: message.project,
+            plan,
+            durability: message.durability,
+            callables: Vec::new(),
+            at: Position::QUEUED,
+            reason: None,
+            outputs: Vec::new(),
+            claim: Claim::new(),
+            accepted: vec![replies.accepted],
+            outcomes: vec![replies.outcome],
+            cancels: Vec::new(),
+        };
+        self.waiting.insert(ticket, waiting);
+        if named {
+            self.line.finding(ticket);
+            self.find(ticket, ctx);
+        } else {
+            self.resolve(ticket, ctx);
+        }
+        Ok(submitted)
+    }
+
+    /// Asks the allocator for the callables of a plan.
+    pub(crate) fn resolve(&self, ticket: Ticket, ctx: &mut Context<Self>) {
+        let Some(waiting) = self.waiting.get(&ticket) else { return };
         // Sent here, so that plans reach the allocator in their order.
-        let request = self.links.resolve.send(Resolve::new(Arc::clone(&plan)));
+        let request = self.links.resolve.send(Resolve::new(Arc::clone(&waiting.plan)));
         let myself = ctx.address().downgrade();
         actix::spawn(async move {
             let answer = match tokio::time::timeout(RESOLVE_TIMEOUT, request).await {
@@ -68,20 +119,6 @@ impl ExecutionOrchestrator {
             };
             tell(&myself, Happened::Resolved { ticket, answer });
         });
-        let (accepted, accepted_reply) = oneshot::channel();
-        let (outcome, outcome_reply) = oneshot::channel();
-        self.tickets.insert(run_id.clone(), ticket);
-        let waiting = Waiting {
-            run_id: run_id.clone(),
-            project: message.project,
-            plan,
-            callables: Vec::new(),
-            accepted: Some(accepted),
-            outcome,
-            cancels: Vec::new(),
-        };
-        self.waiting.insert(ticket, waiting);
-        Ok(Submitted { run_id, accepted: accepted_reply, outcome: outcome_reply })
     }
 
     /// Stores the acceptance of a plan that has to wait.
@@ -104,15 +141,27 @@ impl ExecutionOrchestrator {
 
     /// Takes a plan out of the line and tells its callers why.
     pub(crate) fn refuse(&mut self, ticket: Ticket, error: PlanError) {
-        self.line.remove(ticket);
-        let Some(waiting) = self.take_waiting(ticket) else { return };
-        if let Some(accepted) = waiting.accepted {
-            let _ = accepted.send(Err(error.clone()));
-        }
-        self.settle(Err(error), waiting.outcome, waiting.cancels);
+        self.conclude(ticket, Err(error));
     }
 
-    pub(crate) fn resolved(&mut self, ticket: Ticket, answer: Result<Vec<Callable>, Unresolved>) {
+    /// Takes a plan out of the line and answers its callers, without anything having run.
+    pub(crate) fn conclude(&mut self, ticket: Ticket, outcome: Outcome) {
+        self.line.remove(ticket);
+        let Some(waiting) = self.take_waiting(ticket) else { return };
+        // Whoever asks again when he has his answer is not to find that somebody holds the run.
+        drop(waiting.claim);
+        for accepted in waiting.accepted {
+            let _ = accepted.send(outcome.as_ref().map(drop).map_err(Clone::clone));
+        }
+        self.settle(outcome, waiting.outcomes, waiting.cancels);
+    }
+
+    pub(crate) fn resolved(
+        &mut self,
+        ticket: Ticket,
+        answer: Result<Vec<Callable>, Unresolved>,
+        ctx: &mut Context<Self>,
+    ) {
         let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
         let error = match answer {
             Ok(callables) if callables.len() == waiting.plan.len() => {
@@ -127,7 +176,11 @@ impl ExecutionOrchestrator {
             Err(Unresolved::Step(error)) => PlanError::Unresolved(error),
             Err(Unresolved::Allocator(reason)) => PlanError::Allocator { reason },
         };
-        self.refuse(ticket, error);
+        if waiting.outcomes.is_empty() {
+            self.interrupt(ticket, &error, ctx);
+        } else {
+            self.refuse(ticket, error);
+        }
     }
 
     pub(crate) fn accepted(
@@ -143,7 +196,7 @@ impl ExecutionOrchestrator {
                 self.refuse(ticket, error);
             }
             Ok(_) => {
-                if let Some(accepted) = waiting.accepted.take() {
+                for accepted in waiting.accepted.drain(..) {
                     let _ = accepted.send(Ok(()));
                 }
                 let cancelled = !waiting.cancels.is_empty();
@@ -158,14 +211,15 @@ impl ExecutionOrchestrator {
 
 impl Waiting {
     pub(crate) fn commit(&self, decision: machine::Decision) -> Box<Commit> {
-        commit_of(&self.run_id, &self.project, decision)
+        commit_of(&self.run_id, &self.project, self.durability, decision)
     }
 
     /// A commit that also stores the run itself.
     pub(crate) fn accepting(&self, decision: machine::Decision) -> Box<Commit> {
         let mut commit = self.commit(decision);
-        let (name, step_ids) = (self.plan.name().cloned(), self.plan.step_ids());
-        commit.accept = Some(Box::new(NewRun::new(name, step_ids)));
+        let mut new = NewRun::new(self.plan.record().clone(), self.claim.clone());
+        new.durability = self.durability;
+        commit.accept = Some(Box::new(new));
         commit
     }
 }

@@ -10,12 +10,13 @@ use super::actor::ExecutionOrchestrator;
 use super::error::{ControlError, PlanError};
 use super::internal::{Happened, tell};
 use super::line::{Ticket, Withdrawal};
-use super::links::stored;
-use super::machine::{self, Input, Position};
+use super::links::{Links, stored};
+use super::machine::{self, Position};
 use super::messages::{CancelOutcome, CancelPlan, ListPlans, PlanStatus};
-use super::runner::Outcome;
+use super::runner::{Outcome, commit_of};
 use super::status::RunInfo;
-use crate::memory::{Committed, GetRun, ListRuns, MemoryError};
+use crate::memory::{Claim, Committed, FindRun, GetRun, ListRuns, MemoryError};
+use crate::plan::{CheckedPlan, Output};
 use crate::run::{RunId, RunRecord, RunState};
 
 /// What someone who cancels is told.
@@ -87,9 +88,7 @@ impl ExecutionOrchestrator {
             }
             Withdrawal::ToStore => {
                 let Some(waiting) = self.waiting.get(&ticket) else { return };
-                let Some(decision) = machine::decide(&waiting.plan, Position::QUEUED, Input::Cancel) else {
-                    return;
-                };
+                let Some(decision) = machine::cancel(&waiting.plan, waiting.at) else { return };
                 let request = self.links.commit.send(waiting.commit(decision));
                 let myself = ctx.address().downgrade();
                 actix::spawn(async move {
@@ -105,10 +104,11 @@ impl ExecutionOrchestrator {
     pub(crate) fn withdrawn(&mut self, ticket: Ticket, stored: Result<Committed, MemoryError>) {
         let Some(waiting) = self.waiting.get(&ticket) else { return };
         let run_id = waiting.run_id.clone();
+        let completed = waiting.outputs.iter().map(Output::to_value).collect();
         self.refuse(
             ticket,
             match stored {
-                Ok(_) => PlanError::Cancelled { run_id, completed: Vec::new() },
+                Ok(_) => PlanError::Cancelled { run_id, completed },
                 Err(error) => PlanError::from_memory(run_id, error),
             },
         );
@@ -172,20 +172,64 @@ impl Handler<CancelPlan> for ExecutionOrchestrator {
     type Result = ResponseFuture<Cancelled>;
 
     fn handle(&mut self, CancelPlan(run_id): CancelPlan, ctx: &mut Self::Context) -> Self::Result {
-        if let Some(cancelled) = self.cancel(&run_id, ctx) {
-            return Box::pin(async move { cancelled.await.unwrap_or(Err(ControlError::Stopped)) });
-        }
-        let interrupted = self.interrupted(&run_id);
-        let record = self.links.get_run.send(GetRun(run_id.clone()));
-        Box::pin(async move {
-            let RunInfo { run_id, state, .. } = told(record_of(run_id, record).await, interrupted)?;
-            match state {
-                RunState::Interrupted => Err(ControlError::Interrupted { run_id }),
-                state if state.is_final() => Ok(CancelOutcome::Finished(state)),
-                state => Err(ControlError::NotHere { run_id, state }),
+        let cancelled = self.cancel(&run_id, ctx).unwrap_or_else(|| {
+            let (tell_cancelled, cancelled) = oneshot::channel();
+            if self.is_settled(&run_id) {
+                self.cancel_stored(run_id, tell_cancelled);
+            } else {
+                self.to_cancel.push((run_id, tell_cancelled));
             }
-        })
+            cancelled
+        });
+        Box::pin(async move { cancelled.await.unwrap_or(Err(ControlError::Stopped)) })
     }
+}
+
+impl ExecutionOrchestrator {
+    /// Cancels a run of which it was not known yet whether it goes on by itself.
+    pub(crate) fn cancel_or_tell(
+        &mut self,
+        run_id: RunId,
+        tell_cancelled: oneshot::Sender<Cancelled>,
+        ctx: &mut Context<Self>,
+    ) {
+        match self.cancel(&run_id, ctx) {
+            None if self.is_settled(&run_id) => self.cancel_stored(run_id, tell_cancelled),
+            None => self.to_cancel.push((run_id, tell_cancelled)),
+            Some(cancelled) => drop(actix::spawn(async move {
+                let _ = tell_cancelled.send(cancelled.await.unwrap_or(Err(ControlError::Stopped)));
+            })),
+        }
+    }
+
+    /// Cancels a run that is not here: it is over, or was cut off.
+    fn cancel_stored(&self, run_id: RunId, tell_cancelled: oneshot::Sender<Cancelled>) {
+        let links = std::rc::Rc::clone(&self.links);
+        actix::spawn(async move {
+            let _ = tell_cancelled.send(cancel_found(&links, run_id).await);
+        });
+    }
+}
+
+async fn cancel_found(links: &Links, run_id: RunId) -> Cancelled {
+    let claim = Claim::new();
+    let found = links.find_run.send(FindRun::new(run_id.clone(), claim.clone())).await;
+    let Some(found) = found.unwrap_or(Err(MemoryError::Stopped))? else {
+        return Err(ControlError::UnknownRun { run_id });
+    };
+    let RunRecord { state, cursor, attempt, project, durability, .. } = found.record;
+    if state.is_final() {
+        return Ok(CancelOutcome::Finished(state));
+    }
+    let plan = CheckedPlan::new(found.plan.to_plan()).ok().filter(|_| found.claimed);
+    let at = Position { state, cursor, attempt };
+    let Some(decision) = plan.and_then(|plan| machine::cancel(&plan, at)) else {
+        return Err(ControlError::NotHere { run_id, state });
+    };
+    stored(links.commit.send(commit_of(&run_id, &project, durability, decision))).await?;
+    // Nobody else goes on with it before that is stored.
+    drop(claim);
+    Ok(CancelOutcome::Cancelled)
 }
 
 async fn record_of(run_id: RunId, request: RecipientRequest<GetRun>) -> Result<RunRecord, ControlError> {

@@ -3,7 +3,7 @@ use serde_json::Value;
 
 use crate::allocator::ResolveError;
 use crate::memory::MemoryError;
-use crate::plan::{InvalidPlan, StepError};
+use crate::plan::{InvalidPlan, PlanDifference, StepError};
 use crate::run::{FailureKind, InvalidRunId, RunId, RunState};
 
 /// Why a plan was not accepted, or did not complete.
@@ -35,7 +35,21 @@ pub enum PlanError {
     /// The run id cannot be one. Nothing has run.
     #[error(transparent)]
     InvalidRunId(#[from] InvalidRunId),
-    /// There is a run with this id already. Nothing has run.
+    /// The run has another plan. Nothing has run.
+    #[error("run {run_id} was accepted with another plan: {}", list(differences))]
+    PlanMismatch {
+        /// The run.
+        run_id: RunId,
+        /// In what the plan differs from the recorded one, step by step.
+        differences: Vec<PlanDifference>,
+    },
+    /// Another orchestrator over the same memory has the run in hand. Nothing has run.
+    #[error("run {run_id} is in the hands of another orchestrator")]
+    RunElsewhere {
+        /// The run.
+        run_id: RunId,
+    },
+    /// There is a run with this id already, in another project. Nothing has run.
     #[error("there is a run {run_id} already; choose another run id, or leave it out")]
     RunExists {
         /// The id.
@@ -108,6 +122,16 @@ pub enum PlanError {
     Stopped,
 }
 
+/// The first few differences; the rest as a number.
+fn list(differences: &[PlanDifference]) -> String {
+    const SHOWN: usize = 5;
+    let mut shown: Vec<String> = differences.iter().take(SHOWN).map(ToString::to_string).collect();
+    if differences.len() > SHOWN {
+        shown.push(format!("and {} more", differences.len() - SHOWN));
+    }
+    shown.join("; ")
+}
+
 impl PlanError {
     pub(crate) fn from_memory(run_id: RunId, source: MemoryError) -> Self {
         match source {
@@ -135,8 +159,9 @@ pub enum ControlError {
         /// Its stored state.
         state: RunState,
     },
-    /// The run was cut off; nothing of it runs, and there is nothing to cancel.
-    #[error("run {run_id} is interrupted; nothing of it runs")]
+    /// The run was cut off before it could be cancelled. Nothing of it runs; cancel it again, or send its plan again with
+    /// the same run id.
+    #[error("run {run_id} was interrupted before it was cancelled; nothing of it runs")]
     Interrupted {
         /// The run.
         run_id: RunId,

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::error::PlanError;
 use super::line::Ticket;
 use crate::allocator::ResolveError;
-use crate::memory::{Committed, MemoryError};
+use crate::memory::{Claim, Committed, FoundRun, MemoryError};
 use crate::plan::Callable;
 use crate::run::RunId;
 
@@ -21,6 +21,12 @@ pub(crate) enum Happened {
     Withdrawn { ticket: Ticket, stored: Result<Committed, MemoryError> },
     /// A run has ended.
     Ended { run_id: RunId, outcome: Result<Vec<Value>, PlanError> },
+    /// Memory told what it knows of a run that was named, or failed.
+    Found { ticket: Ticket, found: Box<Result<Option<FoundRun>, MemoryError>> },
+    /// Memory told which runs are unfinished.
+    Recovered { found: Result<Vec<(Claim, FoundRun)>, MemoryError> },
+    /// That a run does not go on by itself was stored, or was not.
+    Interrupted { run_id: RunId, stored: Result<Committed, MemoryError> },
     /// The last handle to the orchestrator was dropped.
     Orphaned,
 }

@@ -5,11 +5,18 @@ use std::collections::VecDeque;
 /// A plan's place in the order of submission.
 pub(crate) type Ticket = u64;
 
+/// Leaves room for those that return.
+const FIRST_TICKET: Ticket = 1 << 32;
+
 /// How far a waiting plan has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// Memory has been asked whether it knows the run.
+    Finding,
     /// The allocator has been asked.
     Resolving,
+    /// The same, for a run that is stored already and goes on.
+    Returning,
     /// It can be called; nothing is stored yet.
     Resolved,
     /// Its acceptance is being stored.
@@ -24,10 +31,14 @@ enum Stage {
 #[derive(Debug)]
 pub(crate) struct Line {
     waiting: VecDeque<(Ticket, Stage)>,
-    /// How many at the front are beyond `Resolved`.
+    /// How many at the front are known to be beyond `Resolved`.
     settled: usize,
     active: usize,
     next_ticket: Ticket,
+    /// The tickets of runs that were unfinished when the orchestrator started come before all others.
+    next_returning: Ticket,
+    /// Nothing moves until it is known which those are.
+    open: bool,
     pub(crate) slots: usize,
     pub(crate) capacity: usize,
 }
@@ -54,7 +65,24 @@ pub(crate) enum Withdrawal {
 
 impl Line {
     pub(crate) fn new(slots: usize, capacity: usize) -> Self {
-        Self { waiting: VecDeque::new(), settled: 0, active: 0, next_ticket: 0, slots, capacity }
+        Self {
+            waiting: VecDeque::new(),
+            settled: 0,
+            active: 0,
+            next_ticket: FIRST_TICKET,
+            next_returning: 0,
+            open: false,
+            slots,
+            capacity,
+        }
+    }
+
+    pub(crate) fn open(&mut self) {
+        self.open = true;
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
     }
 
     /// Puts a plan at the end; `None` when the line is full.
@@ -69,6 +97,26 @@ impl Line {
         Some(ticket)
     }
 
+    /// Puts a run that was unfinished when the orchestrator started behind the others of its kind, and before everyone
+    /// else. It was accepted once, so there is always a place.
+    pub(crate) fn rejoin(&mut self) -> Ticket {
+        let ticket = self.next_returning;
+        self.next_returning += 1;
+        let index = self.waiting.partition_point(|(other, _)| *other < ticket);
+        self.waiting.insert(index, (ticket, Stage::Returning));
+        ticket
+    }
+
+    /// Memory is being asked about the run.
+    pub(crate) fn finding(&mut self, ticket: Ticket) {
+        self.set(ticket, Stage::Finding);
+    }
+
+    /// It has answered: the run is new, or goes on.
+    pub(crate) fn found(&mut self, ticket: Ticket, goes_on: bool) {
+        self.set(ticket, if goes_on { Stage::Returning } else { Stage::Resolving });
+    }
+
     fn index(&self, ticket: Ticket) -> Option<usize> {
         self.waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()
     }
@@ -80,7 +128,15 @@ impl Line {
     }
 
     pub(crate) fn resolved(&mut self, ticket: Ticket) {
-        self.set(ticket, Stage::Resolved);
+        match self.stage(ticket) {
+            Some(Stage::Resolving) => self.set(ticket, Stage::Resolved),
+            Some(Stage::Returning) => self.set(ticket, Stage::Accepted),
+            _ => {}
+        }
+    }
+
+    fn stage(&self, ticket: Ticket) -> Option<Stage> {
+        self.index(ticket).and_then(|index| self.waiting.get(index)).map(|(_, stage)| *stage)
     }
 
     pub(crate) fn accepted(&mut self, ticket: Ticket) {
@@ -101,17 +157,16 @@ impl Line {
     }
 
     pub(crate) fn withdraw(&mut self, ticket: Ticket) -> Withdrawal {
-        let stage = self.index(ticket).and_then(|index| self.waiting.get(index)).map(|(_, stage)| *stage);
-        match stage {
+        match self.stage(ticket) {
             None | Some(Stage::Resolving | Stage::Resolved) => {
                 self.remove(ticket);
                 Withdrawal::Forgotten
             }
-            Some(Stage::Accepted) => {
+            Some(Stage::Accepted | Stage::Returning) => {
                 self.set(ticket, Stage::Withdrawing);
                 Withdrawal::ToStore
             }
-            Some(Stage::Accepting | Stage::Withdrawing) => Withdrawal::Busy,
+            Some(Stage::Finding | Stage::Accepting | Stage::Withdrawing) => Withdrawal::Busy,
         }
     }
 
@@ -126,6 +181,9 @@ impl Line {
 
     /// The next thing to do, if there is one; to be asked until there is none.
     pub(crate) fn advance(&mut self) -> Option<Move> {
+        if !self.open {
+            return None;
+        }
         if self.active < self.slots
             && let Some((ticket, stage @ (Stage::Resolved | Stage::Accepted))) = self.waiting.front().copied()
         {
@@ -133,13 +191,19 @@ impl Line {
             self.active += 1;
             return Some(Move::Start { ticket, accepted: stage == Stage::Accepted });
         }
-        let (ticket, stage) = self.waiting.get_mut(self.settled)?;
-        if *stage != Stage::Resolved {
-            return None;
+        loop {
+            let (ticket, stage) = self.waiting.get_mut(self.settled)?;
+            match stage {
+                Stage::Finding | Stage::Resolving | Stage::Returning => return None,
+                Stage::Resolved => {
+                    *stage = Stage::Accepting;
+                    self.settled += 1;
+                    return Some(Move::Accept(*ticket));
+                }
+                // A run that goes on was accepted long ago.
+                Stage::Accepting | Stage::Accepted | Stage::Withdrawing => self.settled += 1,
+            }
         }
-        *stage = Stage::Accepting;
-        self.settled += 1;
-        Some(Move::Accept(*ticket))
     }
 }
 
@@ -157,6 +221,7 @@ mod tests {
             moves in proptest::collection::vec((0_usize..6, 0_usize..8), 1..120),
         ) {
             let mut line = Line::new(slots, 8);
+            line.open();
             let (mut resolving, mut accepting, mut withdrawing) = (Vec::new(), Vec::new(), Vec::new());
             let (mut accepted, mut started, mut running, mut gone) = (Vec::new(), Vec::new(), 0, 0);
             let mut joined = 0;
@@ -207,6 +272,27 @@ mod tests {
     #[test]
     fn a_full_line_refuses() {
         let mut line = Line::new(1, 2);
-        assert_eq!([line.join(), line.join(), line.join(), line.join()], [Some(0), Some(1), Some(2), None]);
+        let joined = [line.join(), line.join(), line.join(), line.join()];
+        assert_eq!(joined.map(|ticket| ticket.is_some()), [true, true, true, false]);
+    }
+
+    #[test]
+    fn runs_that_return_come_first_and_need_no_place() {
+        let mut line = Line::new(1, 0);
+        let new = line.join().unwrap();
+        line.resolved(new);
+        assert_eq!(line.advance(), None, "it is not open");
+        let returning = [line.rejoin(), line.rejoin()];
+        line.open();
+        assert_eq!(line.advance(), None, "who returns first is not resolved yet");
+        line.resolved(returning[1]);
+        line.resolved(returning[0]);
+        assert_eq!(line.advance(), Some(Move::Start { ticket: returning[0], accepted: true }));
+        assert_eq!(line.advance(), Some(Move::Accept(new)));
+        assert_eq!(line.withdraw(returning[1]), Withdrawal::ToStore);
+        line.remove(returning[1]);
+        line.accepted(new);
+        line.finished();
+        assert_eq!(line.advance(), Some(Move::Start { ticket: new, accepted: true }));
     }
 }

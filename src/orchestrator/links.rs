@@ -5,7 +5,7 @@ use actix::Recipient;
 use crate::allocator::Resolve;
 use crate::bus::{Backlog, Publish};
 use crate::event::{Event, EventKind};
-use crate::memory::{Attach, Commit, Committed, GetRun, ListRuns, MemoryError};
+use crate::memory::{Attach, Commit, Committed, FindRun, GetRun, ListRuns, ListUnfinished, MemoryError};
 use crate::run::RunId;
 
 /// The orchestrator's view of the other actors: the messages they take, and nothing else.
@@ -13,6 +13,8 @@ pub(crate) struct Links {
     pub(crate) publish: Recipient<Publish>,
     pub(crate) commit: Recipient<Box<Commit>>,
     pub(crate) get_run: Recipient<GetRun>,
+    pub(crate) find_run: Recipient<FindRun>,
+    pub(crate) list_unfinished: Recipient<ListUnfinished>,
     pub(crate) list_runs: Recipient<ListRuns>,
     pub(crate) attach: Recipient<Attach>,
     pub(crate) resolve: Recipient<Resolve>,

@@ -26,6 +26,10 @@ impl Position {
 pub(crate) enum Input {
     /// A queued run has got a slot.
     Start,
+    /// A run that was cut off has got a slot, or is found to have been told to stop.
+    Resume,
+    /// A run that was cut off cannot go on.
+    Interrupt { reason: Arc<str> },
     /// The attempt returned this. `cancelled`: meanwhile the run was.
     Completed { output: Output, cancelled: bool },
     /// The attempt failed.
@@ -41,6 +45,8 @@ pub(crate) enum Input {
 pub(crate) struct Decision {
     pub(crate) to: Position,
     pub(crate) failure: Option<Arc<StepFailure>>,
+    /// Why the run is interrupted, if it is.
+    pub(crate) reason: Option<Arc<str>>,
     pub(crate) events: Vec<EventKind>,
 }
 
@@ -50,7 +56,7 @@ pub(crate) fn accept(plan: &CheckedPlan, has_slot: bool) -> Decision {
     if has_slot {
         start(plan, said(accepted))
     } else {
-        Decision { to: Position::QUEUED, failure: None, events: vec![accepted] }
+        Decision { to: Position::QUEUED, failure: None, reason: None, events: vec![accepted] }
     }
 }
 
@@ -58,7 +64,22 @@ pub(crate) fn accept(plan: &CheckedPlan, has_slot: bool) -> Decision {
 pub(crate) fn decide(plan: &CheckedPlan, at: Position, input: Input) -> Option<Decision> {
     let decision = match (at.state, input) {
         (RunState::Queued, Input::Start) => start(plan, Vec::new()),
-        (RunState::Queued, Input::Cancel) => finish(at, RunState::Cancelled, None, Vec::new()),
+        (RunState::Queued | RunState::Interrupted, Input::Cancel) => {
+            finish(at, RunState::Cancelled, None, Vec::new())
+        }
+        (RunState::Queued | RunState::Running | RunState::Interrupted, Input::Resume) => resume(plan, at),
+        // Its cancellation was acknowledged, and the code that it waited for is gone with its process.
+        (RunState::Stopping, Input::Resume) => {
+            finish(at, RunState::Cancelled, None, said(cancelled(plan, at)))
+        }
+        (RunState::Queued | RunState::Running | RunState::Interrupted, Input::Interrupt { reason }) => {
+            Decision {
+                to: Position { state: RunState::Interrupted, ..at },
+                failure: None,
+                reason: Some(Arc::clone(&reason)),
+                events: said(EventKind::PlanInterrupted { reason }),
+            }
+        }
         // A cancellation comes before the next step; where there is none, it comes too late.
         (RunState::Running, Input::Completed { output, cancelled })
             if !cancelled || at.cursor + 1 == plan.len() =>
@@ -77,16 +98,21 @@ pub(crate) fn decide(plan: &CheckedPlan, at: Position, input: Input) -> Option<D
         }
         // Code that was told to stop mostly ends with an error that says so.
         (RunState::Stopping, Input::Failed(_)) | (RunState::Running, Input::Cancel) => {
-            let cancelled = EventKind::TaskCancelled { task_id: step_id(plan, at), attempt: at.attempt };
-            finish(at, RunState::Cancelled, None, said(cancelled))
+            finish(at, RunState::Cancelled, None, said(cancelled(plan, at)))
         }
         (RunState::Running, Input::Stop) => {
             let to = Position { state: RunState::Stopping, ..at };
-            Decision { to, failure: None, events: Vec::new() }
+            Decision { to, failure: None, reason: None, events: Vec::new() }
         }
         _ => return None,
     };
     Some(decision)
+}
+
+/// Cancels a run that nobody runs: one that waits, or was cut off.
+pub(crate) fn cancel(plan: &CheckedPlan, at: Position) -> Option<Decision> {
+    // One that had been told to stop is taken up only to be ended.
+    decide(plan, at, if at.state == RunState::Stopping { Input::Resume } else { Input::Cancel })
 }
 
 fn start(plan: &CheckedPlan, mut events: Vec<EventKind>) -> Decision {
@@ -94,16 +120,33 @@ fn start(plan: &CheckedPlan, mut events: Vec<EventKind>) -> Decision {
     proceed(plan, 0, events)
 }
 
+/// Goes on where the run was cut off: completed steps count, and the one that may have been in flight is called again,
+/// as another attempt.
+fn resume(plan: &CheckedPlan, at: Position) -> Decision {
+    if at.attempt == 0 {
+        return start(plan, Vec::new());
+    }
+    let mut events = Vec::with_capacity(at.cursor + 2);
+    events.push(EventKind::PlanResumed { completed: at.cursor });
+    let completed = (0..at.cursor).filter_map(|index| plan.get(index));
+    events.extend(completed.map(|step| EventKind::TaskRecovered { task_id: Arc::clone(&step.id) }));
+    attempt(plan, at.cursor, at.attempt + 1, events)
+}
+
 /// Goes on to the step at `cursor`, whose start rides along, or ends the run if there is none.
-fn proceed(plan: &CheckedPlan, cursor: usize, mut events: Vec<EventKind>) -> Decision {
+fn proceed(plan: &CheckedPlan, cursor: usize, events: Vec<EventKind>) -> Decision {
+    attempt(plan, cursor, 1, events)
+}
+
+fn attempt(plan: &CheckedPlan, cursor: usize, attempt: u32, mut events: Vec<EventKind>) -> Decision {
     let Some(step) = plan.get(cursor) else {
         let at = Position { state: RunState::Running, cursor, attempt: 0 };
         return finish(at, RunState::Completed, None, events);
     };
-    let to = Position { state: RunState::Running, cursor, attempt: 1 };
+    let to = Position { state: RunState::Running, cursor, attempt };
     let (task_id, agent_id) = (Arc::clone(&step.id), Arc::clone(&step.agent));
-    events.push(EventKind::TaskStarted { task_id, agent_id, attempt: to.attempt });
-    Decision { to, failure: None, events }
+    events.push(EventKind::TaskStarted { task_id, agent_id, attempt });
+    Decision { to, failure: None, reason: None, events }
 }
 
 fn finish(
@@ -118,7 +161,7 @@ fn finish(
         None if state == RunState::Completed => EventKind::PlanCompleted {},
         None => EventKind::PlanCancelled {},
     });
-    Decision { to: Position { state, ..at }, failure, events }
+    Decision { to: Position { state, ..at }, failure, reason: None, events }
 }
 
 /// A first event, with room for those that mostly follow.
@@ -126,6 +169,10 @@ fn said(kind: EventKind) -> Vec<EventKind> {
     let mut events = Vec::with_capacity(3);
     events.push(kind);
     events
+}
+
+fn cancelled(plan: &CheckedPlan, at: Position) -> EventKind {
+    EventKind::TaskCancelled { task_id: step_id(plan, at), attempt: at.attempt }
 }
 
 fn completed(plan: &CheckedPlan, at: Position, result: Output) -> EventKind {
@@ -184,10 +231,12 @@ mod tests {
 
     #[test]
     fn every_state_answers_every_input() {
-        use RunState::{Cancelled, Completed, Failed, Queued, Running, Stopping};
+        use RunState::{Cancelled, Completed, Failed, Interrupted, Queued, Running, Stopping};
         let plan = plan(2);
-        let inputs: [fn() -> Input; 6] = [
+        let inputs: [fn() -> Input; 8] = [
             || Input::Start,
+            || Input::Resume,
+            || Input::Interrupt { reason: Arc::from("no callable") },
             || Input::Completed { output: output(), cancelled: false },
             || Input::Completed { output: output(), cancelled: true },
             || Input::Failed(failure()),
@@ -195,13 +244,16 @@ mod tests {
             || Input::Stop,
         ];
         // One row a state: where each input above leads.
-        let table: [(RunState, [Option<RunState>; 6]); 6] = [
-            (Queued, [Some(Running), None, None, None, Some(Cancelled), None]),
-            (Running, [None, Some(Running), Some(Cancelled), Some(Failed), Some(Cancelled), Some(Stopping)]),
-            (Stopping, [None, Some(Cancelled), Some(Cancelled), Some(Cancelled), None, None]),
-            (Completed, [None; 6]),
-            (Failed, [None; 6]),
-            (Cancelled, [None; 6]),
+        let [run, cut, stop, fail, cancel] =
+            [Running, Interrupted, Stopping, Failed, Cancelled].map(Some::<RunState>);
+        let table: [(RunState, [Option<RunState>; 8]); 7] = [
+            (Queued, [run, run, cut, None, None, None, cancel, None]),
+            (Running, [None, run, cut, run, cancel, fail, cancel, stop]),
+            (Stopping, [None, cancel, None, cancel, cancel, cancel, None, None]),
+            (Interrupted, [None, run, cut, None, None, None, cancel, None]),
+            (Completed, [None; 8]),
+            (Failed, [None; 8]),
+            (Cancelled, [None; 8]),
         ];
         for (state, row) in table {
             let at = Position { state, cursor: 0, attempt: 1 };
@@ -215,7 +267,7 @@ mod tests {
     proptest! {
         /// Whatever happens: the cursor only grows, each step starts at most once, and the end is said once, last.
         #[test]
-        fn any_history_is_orderly(steps in 0_usize..5, inputs in proptest::collection::vec(0_usize..6, 0..20)) {
+        fn any_history_is_orderly(steps in 0_usize..5, inputs in proptest::collection::vec(0_usize..8, 0..20)) {
             let plan = plan(steps);
             let mut decision = accept(&plan, false);
             let mut said: Vec<EventKind> = std::mem::take(&mut decision.events);
@@ -225,6 +277,8 @@ mod tests {
                     2 => Input::Start,
                     3 => Input::Failed(failure()),
                     4 => Input::Cancel,
+                    5 => Input::Resume,
+                    6 => Input::Interrupt { reason: Arc::from("cut") },
                     _ => Input::Stop,
                 };
                 let Some(next) = decide(&plan, decision.to, input) else { continue };
@@ -235,7 +289,8 @@ mod tests {
             }
             let count = |wanted: &str| said.iter().filter(|kind| kind.event_type() == wanted).count();
             prop_assert_eq!(count("task.completed"), decision.to.cursor);
-            prop_assert!(count("task.started") <= decision.to.cursor + 1);
+            // Each step starts once, and once more for each time that the run was taken up again.
+            prop_assert!(count("task.started") <= decision.to.cursor + 1 + count("plan.resumed"));
             let ends = count("plan.completed") + count("plan.failed") + count("plan.cancelled");
             prop_assert_eq!(ends, usize::from(decision.to.state.is_final()));
         }

@@ -12,7 +12,7 @@ use super::error::{ControlError, PlanError};
 use super::status::RunInfo;
 use crate::plan::{Plan, Step};
 use crate::project::Project;
-use crate::run::{RunId, RunState};
+use crate::run::{Durability, RunId, RunState};
 
 /// Runs a plan and answers with its results, in step order.
 ///
@@ -24,20 +24,41 @@ pub struct ExecutePlan {
     pub(crate) plan: Plan,
     pub(crate) project: Project,
     pub(crate) run_id: Option<String>,
+    pub(crate) durability: Option<Durability>,
 }
 
 impl ExecutePlan {
     /// A plan, or its steps.
     pub fn new(plan: impl Into<Plan>) -> Self {
-        Self { plan: plan.into(), project: Project::default(), run_id: None }
+        Self { plan: plan.into(), project: Project::default(), run_id: None, durability: None }
     }
 
-    /// Names the run, so that it can be asked about and cancelled. Without this it gets a UUIDv7.
+    /// Names the run, so that it can be asked about, cancelled and attached to. Without this it gets a UUIDv7.
     ///
-    /// While memory knows a run of that name, a second plan with it gets [`PlanError::RunExists`].
+    /// A run that memory knows by this name is not run a second time: the caller is *attached* to it.
+    ///
+    /// | the run is | the caller gets |
+    /// |---|---|
+    /// | completed | its stored results |
+    /// | failed | its stored failure: a [`PlanError::StepFailed`] whose source is a [`RecordedError`](crate::RecordedError) |
+    /// | cancelled | [`PlanError::Cancelled`] |
+    /// | queued or running here | the same outcome as whoever sent it first |
+    /// | cut off, by a crash or a failure of the store | the outcome of the rest: steps that completed are not called again, their outputs come from memory, and `task.recovered` says so for each |
+    ///
+    /// The plan must be the one that the run was accepted with, by its [fingerprint](crate::PlanRecord::fingerprint): step ids, their
+    /// order, the names of callables, inputs. What a closure does cannot be compared; it counts by its step's id. Another
+    /// plan gets [`PlanError::PlanMismatch`], another project's [`PlanError::RunExists`], and a run that another
+    /// orchestrator over the same memory has in hand gets [`PlanError::RunElsewhere`].
     #[must_use]
     pub fn run_id(mut self, run_id: impl Into<String>) -> Self {
         self.run_id = Some(run_id.into());
+        self
+    }
+
+    /// Says what a power loss may take of this plan's progress; without this, the store's own setting counts.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
         self
     }
 

@@ -3,7 +3,7 @@
 //! - `line` decides which plan is accepted or started next, `machine` what a run does next: both pure.
 //! - `runner` drives one run: it commits what the machine decided, then calls the step, and so on.
 //! - `invoke` calls the user's code.
-//! - `actor` answers messages, and never waits; `admission`, `control` and `shutdown` are parts of it.
+//! - `actor` answers messages, and never waits; `admission`, `recovery`, `control` and `shutdown` are parts of it.
 
 mod actor;
 mod admission;
@@ -15,6 +15,7 @@ mod line;
 mod links;
 mod machine;
 mod messages;
+mod recovery;
 mod runner;
 mod shutdown;
 mod status;

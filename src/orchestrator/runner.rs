@@ -16,10 +16,10 @@ use super::links::{Links, stored};
 use super::machine::{self, Decision, Input, Position};
 use super::messages::CancelOutcome;
 use crate::artifact::{ArtifactData, task_key, task_result};
-use crate::memory::{Commit, MemoryError, NewArtifact, RunUpdate};
+use crate::memory::{Claim, Commit, MemoryError, NewArtifact, RunUpdate};
 use crate::plan::{Callable, CheckedPlan, Output, RunScope, StagedArtifact, StepError, to_data};
 use crate::project::Project;
-use crate::run::{FailureKind, RunId, RunState, StepFailure};
+use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure};
 
 pub(crate) type Outcome = Result<Vec<Value>, PlanError>;
 
@@ -30,11 +30,29 @@ pub(crate) struct Watch {
     pub(crate) since: Cell<Option<SystemTime>>,
     /// Who cancelled it, and is told when the run has stored that it is stopping, or else when it ends.
     pub(crate) cancels: RefCell<Vec<oneshot::Sender<Cancelled>>>,
+    /// Who is to be told that the run is accepted, while that has still to be stored.
+    accepts: RefCell<Vec<oneshot::Sender<Result<(), PlanError>>>>,
 }
 
 impl Watch {
-    pub(crate) fn new() -> Rc<Self> {
-        Rc::new(Self { at: Cell::new(Position::QUEUED), since: Cell::new(None), cancels: RefCell::default() })
+    pub(crate) fn new(at: Position, accepts: Vec<oneshot::Sender<Result<(), PlanError>>>) -> Rc<Self> {
+        let (at, since, accepts) = (Cell::new(at), Cell::new(None), RefCell::new(accepts));
+        Rc::new(Self { at, since, cancels: RefCell::default(), accepts })
+    }
+
+    /// Tells one more that the run is accepted, as soon as it is.
+    pub(crate) fn accepted_by(&self, caller: oneshot::Sender<Result<(), PlanError>>) {
+        if self.since.get().is_some() {
+            let _ = caller.send(Ok(()));
+        } else {
+            self.accepts.borrow_mut().push(caller);
+        }
+    }
+
+    fn accepted(&self, accepted: &Result<(), PlanError>) {
+        for caller in self.accepts.take() {
+            let _ = caller.send(accepted.clone());
+        }
     }
 }
 
@@ -43,9 +61,10 @@ pub(crate) struct Runner {
     pub(crate) scope: Arc<RunScope>,
     pub(crate) project: Project,
     pub(crate) callables: Vec<Callable>,
+    pub(crate) durability: Option<Durability>,
     pub(crate) watch: Rc<Watch>,
-    /// Told once the run is accepted, when that has still to be stored.
-    pub(crate) accepted: Option<oneshot::Sender<Result<(), PlanError>>>,
+    /// The right to run it: nobody else gets it until this is dropped, which is when no code of a step runs any more.
+    pub(crate) _claim: Claim,
 }
 
 /// What goes into the next commit, besides the decision.
@@ -84,8 +103,8 @@ impl Runner {
     /// Runs the plan from its first commit, which the actor has sent, to its end.
     pub(crate) async fn run(mut self, first: Sent) -> Outcome {
         let outcome = self.drive(first).await;
-        if let (Some(accepted), Err(error)) = (self.accepted.take(), &outcome) {
-            let _ = accepted.send(Err(error.clone()));
+        if let Err(error) = &outcome {
+            self.watch.accepted(&Err(error.clone()));
         }
         outcome
     }
@@ -135,7 +154,7 @@ impl Runner {
 
     fn send(&self, decision: Decision, produced: Yield) -> Sent {
         let to = decision.to;
-        let mut commit = commit_of(&self.scope.run_id, &self.project, decision);
+        let mut commit = commit_of(&self.scope.run_id, &self.project, self.durability, decision);
         let output = produced.output.as_ref().map(|(_, output)| output.clone());
         (commit.output, commit.artifacts) = (produced.output, produced.artifacts);
         Sent { to, request: self.links.commit.send(commit), output }
@@ -149,9 +168,7 @@ impl Runner {
         if let Some(output) = sent.output {
             self.scope.push_output(output);
         }
-        if let Some(accepted) = self.accepted.take() {
-            let _ = accepted.send(Ok(()));
-        }
+        self.watch.accepted(&Ok(()));
         Ok(())
     }
 
@@ -241,12 +258,18 @@ impl Runner {
 }
 
 /// The commit of a decision that produces nothing yet.
-pub(crate) fn commit_of(run_id: &RunId, project: &Project, decision: Decision) -> Box<Commit> {
-    let Decision { to, failure, events } = decision;
+pub(crate) fn commit_of(
+    run_id: &RunId,
+    project: &Project,
+    durability: Option<Durability>,
+    decision: Decision,
+) -> Box<Commit> {
+    let Decision { to, failure, reason, events } = decision;
     let mut update = RunUpdate::new(to.state, to.cursor, to.attempt);
-    update.failure = failure;
+    (update.failure, update.reason) = (failure, reason);
     let mut commit = Box::new(Commit::new(run_id.clone(), project.clone(), update));
     commit.events = events;
+    commit.durability = durability;
     commit
 }
 

@@ -88,7 +88,7 @@ impl ExecutionOrchestrator {
             self.line.finished();
             log::warn!(target: "lunacore::orchestrator", run_id = run_id.as_str(); "{reason}");
             let outcome = Err(PlanError::Interrupted { run_id, reason: reason.to_owned() });
-            self.settle(outcome, active.outcome, active.watch.cancels.take());
+            self.settle(outcome, active.outcomes, active.watch.cancels.take());
         }
     }
 

@@ -25,6 +25,8 @@ pub struct RunInfo {
     pub completed: usize,
     /// Why it failed, if it did.
     pub failure: Option<Arc<StepFailure>>,
+    /// Why it is interrupted, where that is known.
+    pub reason: Option<Arc<str>>,
     /// When it came to its final state, if it has.
     pub finished_at: Option<SystemTime>,
 }
@@ -54,6 +56,7 @@ impl RunInfo {
             steps: plan.len(),
             completed: 0,
             failure: None,
+            reason: None,
             finished_at: None,
         }
     }
@@ -78,9 +81,10 @@ impl From<RunRecord> for RunInfo {
             state: record.state,
             position: None,
             current: None,
-            steps: record.step_ids.len(),
+            steps: record.steps,
             completed: record.cursor,
             failure: record.failure,
+            reason: record.reason,
             finished_at: record.finished_at,
         }
     }

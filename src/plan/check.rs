@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
+use super::record::PlanRecord;
 use super::step::{DEFAULT_AGENT, Plan, Step};
 use crate::id::{IdFault, check_id, shorten};
 use crate::json;
@@ -64,7 +65,7 @@ pub enum InvalidPlan {
 /// A plan that passed every check: each step has an id of its own.
 #[derive(Debug)]
 pub(crate) struct CheckedPlan {
-    name: Option<Arc<str>>,
+    record: PlanRecord,
     steps: Vec<CheckedStep>,
     by_id: HashMap<Arc<str>, usize>,
 }
@@ -104,15 +105,24 @@ impl CheckedPlan {
                     return Err(InvalidPlan::DuplicateId { id: id.to_string(), first, second: index });
                 }
             };
-            step.set_id(Arc::clone(&id));
+            if step.id().is_none() {
+                step.set_id(Arc::clone(&id));
+            }
             let agent = step.agent_id().unwrap_or_else(|| Arc::clone(&default_agent));
             checked.push(CheckedStep { id, agent, step });
         }
-        Ok(Self { name, steps: checked, by_id })
+        let record =
+            PlanRecord::new(name, checked.iter().map(|step| Arc::clone(step.step.record())).collect());
+        Ok(Self { record, steps: checked, by_id })
     }
 
     pub(crate) fn name(&self) -> Option<&Arc<str>> {
-        self.name.as_ref()
+        self.record.shared_name()
+    }
+
+    /// The plan as data.
+    pub(crate) fn record(&self) -> &PlanRecord {
+        &self.record
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -125,10 +135,6 @@ impl CheckedPlan {
 
     pub(crate) fn get(&self, index: usize) -> Option<&CheckedStep> {
         self.steps.get(index)
-    }
-
-    pub(crate) fn step_ids(&self) -> Arc<[Arc<str>]> {
-        self.steps.iter().map(|checked| Arc::clone(&checked.id)).collect()
     }
 
     pub(crate) fn index_of(&self, id: &str) -> Option<usize> {

@@ -67,6 +67,7 @@ impl RunScope {
     pub(crate) fn new(
         run_id: RunId,
         plan: Arc<CheckedPlan>,
+        outputs: Vec<Output>,
         report: impl Fn(Arc<str>, u32, Value) + Send + Sync + 'static,
     ) -> Self {
         Self {
@@ -74,7 +75,7 @@ impl RunScope {
             plan,
             cancellation: CancellationToken::new(),
             report: Box::new(report),
-            outputs: Mutex::default(),
+            outputs: Mutex::new(outputs),
             staged: Mutex::default(),
         }
     }
@@ -131,6 +132,31 @@ impl StepContext {
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// Names this step of this run to the outside world, the same for every attempt and after every restart: a payment
+    /// service that is given it with each request can tell a repetition from a new request.
+    ///
+    /// Run id, generation and step id, each with all but ASCII letters, digits, `-`, `.`, `_` and `~` percent-encoded
+    /// (RFC 3986), with `/` between them. The generation is 1.
+    ///
+    /// ```
+    /// use lunacore::{Engine, ExecutePlan, Step, StepContext};
+    ///
+    /// # actix::System::new().block_on(async {
+    /// let pay = Step::new("pay rent", |ctx: StepContext| ctx.idempotency_key());
+    /// let results = Engine::builder().start()?.execute(ExecutePlan::new([pay]).run_id("2026/11")).await?;
+    /// assert_eq!(results, ["2026%2F11/1/pay%20rent"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn idempotency_key(&self) -> String {
+        let mut key = String::new();
+        escape(self.run_id().as_str(), &mut key);
+        key.push_str("/1/");
+        escape(self.step_id(), &mut key);
+        key
     }
 
     /// The step's input, as given with [`Step::input`](crate::Step::input).
@@ -251,6 +277,17 @@ impl StepContext {
 
     fn checked(&self) -> Option<&CheckedStep> {
         self.scope.plan.get(self.index)
+    }
+}
+
+/// Percent-encodes everything but the unreserved characters of RFC 3986, so that parts cannot run into each other.
+fn escape(text: &str, into: &mut String) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            into.push(char::from(byte));
+        } else {
+            into.push_str(&format!("%{byte:02X}"));
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::isolate::Guarded;
 use crate::limits::{MAX_JSON_DEPTH, MAX_OUTPUT_BYTES};
-use crate::run::FailureKind;
+use crate::run::{FailureKind, StepFailure};
 
 /// The error of a step: any error value, kept as it is.
 ///
@@ -49,6 +49,15 @@ impl StepError {
         Self::of_kind(FailureKind::Panic, StepPanic { message })
     }
 
+    /// A failure that was stored, as an error again: its message and its causes.
+    pub(crate) fn recorded(failure: &StepFailure) -> Self {
+        let link = |source: Option<Box<RecordedError>>, message: &String| {
+            Some(Box::new(RecordedError { message: message.clone(), source }))
+        };
+        let source = failure.causes.iter().rev().fold(None, link);
+        Self::of_kind(failure.kind, RecordedError { message: failure.message.clone(), source })
+    }
+
     pub(crate) fn kind(&self) -> FailureKind {
         self.kind
     }
@@ -81,6 +90,17 @@ impl fmt::Debug for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&**self, f)
     }
+}
+
+/// The error of a step of an earlier process, read from the store: of the original value its messages are left.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+#[non_exhaustive]
+pub struct RecordedError {
+    /// The error's own message.
+    pub message: String,
+    /// What had caused it.
+    pub source: Option<Box<Self>>,
 }
 
 /// The error of a step that panicked: reached by `downcast_ref` like any other.

@@ -6,6 +6,7 @@ mod context;
 mod error;
 mod into_callable;
 mod output;
+mod record;
 mod step;
 
 pub use callable::Callable;
@@ -14,8 +15,9 @@ pub(crate) use check::CheckedPlan;
 pub use check::InvalidPlan;
 pub use context::{ContextError, StepContext};
 pub(crate) use context::{RunScope, StagedArtifact};
-pub use error::{OutputError, StepError, StepPanic};
+pub use error::{OutputError, RecordedError, StepError, StepPanic};
 pub use into_callable::IntoCallable;
 pub(crate) use output::to_data;
 pub use output::{IntoOutput, Json, Output};
+pub use record::{PlanDifference, PlanRecord, StepChange};
 pub use step::{Plan, Step};

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::callable::Callable;
 use super::into_callable::IntoCallable;
+use super::record::StepRecord;
 
 /// One step of a plan: an id, a callable or the name of one, an input, and free attributes for allocators.
 ///
@@ -22,13 +23,9 @@ use super::into_callable::IntoCallable;
 /// ```
 #[derive(Clone)]
 pub struct Step {
-    id: Option<Arc<str>>,
+    /// Shared with the record of the run that the step becomes part of.
+    record: Arc<StepRecord>,
     callable: Option<Callable>,
-    uses: Option<Arc<str>>,
-    agent: Option<Arc<str>>,
-    input: Value,
-    attributes: Map<String, Value>,
-    inline: bool,
 }
 
 impl Step {
@@ -48,59 +45,61 @@ impl Step {
     }
 
     fn build(id: Option<Arc<str>>, callable: Option<Callable>) -> Self {
-        Self {
-            id,
-            callable,
-            uses: None,
-            agent: None,
-            input: Value::Null,
-            attributes: Map::new(),
-            inline: false,
-        }
+        let record = StepRecord { id, closure: callable.is_some(), ..StepRecord::default() };
+        Self { record: Arc::new(record), callable }
+    }
+
+    /// The step as a record tells of it. A closure is gone: an allocator may still find something.
+    pub(crate) fn recorded(record: Arc<StepRecord>) -> Self {
+        Self { record, callable: None }
+    }
+
+    pub(crate) fn record(&self) -> &Arc<StepRecord> {
+        &self.record
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut StepRecord)) -> Self {
+        change(Arc::make_mut(&mut self.record));
+        self
     }
 
     /// Names the callable that the allocator shall find.
     #[must_use]
-    pub fn uses(mut self, name: impl Into<Arc<str>>) -> Self {
-        self.uses = Some(name.into());
-        self
+    pub fn uses(self, name: impl Into<Arc<str>>) -> Self {
+        self.change(|record| record.uses = Some(name.into()))
     }
 
     /// Gives the callable an input, which it reads with [`StepContext::input`](crate::StepContext::input). The default
     /// is null.
     #[must_use]
-    pub fn input(mut self, input: impl Into<Value>) -> Self {
-        self.input = input.into();
-        self
+    pub fn input(self, input: impl Into<Value>) -> Self {
+        self.change(|record| record.input = input.into())
     }
 
     /// Sets a free attribute, for allocators: the other entries of the original's step dictionary.
     #[must_use]
-    pub fn attr(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.attributes.insert(key.into(), value.into());
-        self
+    pub fn attr(self, key: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.change(|record| drop(record.attributes.insert(key.into(), value.into())))
     }
 
     /// Names the agent that `task.started` reports. The default is `"orchestrator"`.
     #[must_use]
-    pub fn agent(mut self, name: impl Into<Arc<str>>) -> Self {
-        self.agent = Some(name.into());
-        self
+    pub fn agent(self, name: impl Into<Arc<str>>) -> Self {
+        self.change(|record| record.agent = Some(name.into()))
     }
 
     /// Calls a sync callable in place, on the orchestrator's own thread, instead of on the blocking pool. That saves
     /// the hand-over (tens of microseconds), but for as long as the call takes nothing else of the orchestrator moves:
     /// no other plan, no status, no cancel. For calls of microseconds only. An async callable is polled in place anyway.
     #[must_use]
-    pub fn inline(mut self) -> Self {
-        self.inline = true;
-        self
+    pub fn inline(self) -> Self {
+        self.change(|record| record.inline = true)
     }
 
     /// The id, if it has been given one; a step of an accepted plan always has one.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
-        self.id.as_deref()
+        self.record.id.as_deref()
     }
 
     /// The step's own callable, if it has one.
@@ -112,52 +111,53 @@ impl Step {
     /// The name of the callable to find: as given with [`uses`](Self::uses), else the id.
     #[must_use]
     pub fn callable_name(&self) -> Option<&str> {
-        self.uses.as_deref().or(self.id())
+        self.record.uses.as_deref().or(self.id())
     }
 
     /// The input.
     #[must_use]
     pub fn get_input(&self) -> &Value {
-        &self.input
+        &self.record.input
     }
 
     /// A free attribute.
     #[must_use]
     pub fn get_attr(&self, key: &str) -> Option<&Value> {
-        self.attributes.get(key)
+        self.record.attributes.get(key)
     }
 
     /// All free attributes.
     #[must_use]
     pub fn attributes(&self) -> &Map<String, Value> {
-        &self.attributes
+        &self.record.attributes
     }
 
     /// The agent's name.
     #[must_use]
     pub fn agent_name(&self) -> &str {
-        self.agent.as_deref().unwrap_or(DEFAULT_AGENT)
+        self.record.agent.as_deref().unwrap_or(DEFAULT_AGENT)
     }
 
     pub(crate) fn is_inline(&self) -> bool {
-        self.inline
+        self.record.inline
     }
 
     pub(crate) fn agent_id(&self) -> Option<Arc<str>> {
-        self.agent.clone()
+        self.record.agent.clone()
     }
 
     pub(crate) fn shared_id(&self) -> Option<Arc<str>> {
-        self.id.clone()
+        self.record.id.clone()
     }
 
     pub(crate) fn set_id(&mut self, id: Arc<str>) {
-        self.id = Some(id);
+        Arc::make_mut(&mut self.record).id = Some(id);
     }
 
     /// All names in the step that the id rule covers, each with what it is called.
     pub(crate) fn names(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let named = [("callable name", self.uses.as_deref()), ("agent name", self.agent.as_deref())];
+        let named =
+            [("callable name", self.record.uses.as_deref()), ("agent name", self.record.agent.as_deref())];
         named.into_iter().filter_map(|(what, name)| name.map(|name| (what, name)))
     }
 }
@@ -169,11 +169,11 @@ impl fmt::Debug for Step {
     // The input may be large or private, and attributes are the application's own: their presence is enough.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Step")
-            .field("id", &self.id)
+            .field("id", &self.record.id)
             .field("callable", &self.callable)
-            .field("uses", &self.uses)
-            .field("agent", &self.agent)
-            .field("inline", &self.inline)
+            .field("uses", &self.record.uses)
+            .field("agent", &self.record.agent)
+            .field("inline", &self.record.inline)
             .finish_non_exhaustive()
     }
 }

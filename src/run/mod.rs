@@ -1,10 +1,12 @@
 //! The words for one execution of a plan: its id, its states, its failure, its record.
 
+mod durability;
 mod failure;
 mod id;
 mod record;
 mod state;
 
+pub use durability::Durability;
 pub use failure::{FailureKind, StepFailure};
 pub use id::{InvalidRunId, RunId};
 pub use record::RunRecord;

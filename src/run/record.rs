@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{RunId, RunState, StepFailure};
+use super::{Durability, RunId, RunState, StepFailure};
 use crate::project::Project;
 
 /// What a store knows of a run.
@@ -14,8 +14,12 @@ pub struct RunRecord {
     pub project: Project,
     /// The plan's name, if it has one.
     pub name: Option<Arc<str>>,
-    /// The ids of the plan's steps, in order.
-    pub step_ids: Arc<[Arc<str>]>,
+    /// How many steps the plan has.
+    pub steps: usize,
+    /// Whether the run can be resumed from what is stored: no step came with a closure.
+    pub self_contained: bool,
+    /// How well its commits are to be stored, where its plan said so.
+    pub durability: Option<Durability>,
     /// Where the run stands.
     pub state: RunState,
     /// How many steps have completed; also the index of the step in flight.
@@ -24,6 +28,8 @@ pub struct RunRecord {
     pub attempt: u32,
     /// Why it failed, if it did: the failure of the step at `cursor`.
     pub failure: Option<Arc<StepFailure>>,
+    /// Why it is interrupted, if it is.
+    pub reason: Option<Arc<str>>,
     /// When it was accepted.
     pub accepted_at: SystemTime,
     /// When it left the queue: its first step was started, or it was cancelled.
@@ -33,41 +39,32 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
-    /// A run that was accepted at `at` and waits.
+    /// A run of a plan with this many steps that was accepted at `at` and waits; the other fields are there to be set.
     #[must_use]
-    pub fn new(
-        run_id: RunId,
-        project: Project,
-        name: Option<Arc<str>>,
-        step_ids: Arc<[Arc<str>]>,
-        at: SystemTime,
-    ) -> Self {
+    pub fn new(run_id: RunId, project: Project, steps: usize, at: SystemTime) -> Self {
         Self {
             run_id,
             project,
-            name,
-            step_ids,
+            name: None,
+            steps,
+            self_contained: false,
+            durability: None,
             state: RunState::Queued,
             cursor: 0,
             attempt: 0,
             failure: None,
+            reason: None,
             accepted_at: at,
             started_at: None,
             finished_at: None,
         }
     }
 
-    /// Brings the record to where a commit at `at` leaves the run.
-    pub fn advance(
-        &mut self,
-        state: RunState,
-        cursor: usize,
-        attempt: u32,
-        failure: Option<Arc<StepFailure>>,
-        at: SystemTime,
-    ) {
-        (self.state, self.cursor, self.attempt, self.failure) = (state, cursor, attempt, failure);
-        if state != RunState::Queued {
+    /// Brings the record to a state that a commit at `at` leaves it in, and its times with it.
+    pub fn enter(&mut self, state: RunState, at: SystemTime) {
+        self.state = state;
+        // A run may be cut off before it has started.
+        if !matches!(state, RunState::Queued | RunState::Interrupted) {
             self.started_at.get_or_insert(at);
         }
         if state.is_final() {

@@ -10,10 +10,14 @@
 
 mod allocator;
 mod bus;
+mod conformance;
 mod control;
+#[cfg(feature = "sqlite")]
+mod crash;
 mod engine;
 mod events;
 mod faults;
+mod history;
 mod logging;
 mod memory;
 mod ordering;
@@ -21,4 +25,8 @@ mod outputs;
 mod panics;
 mod plans;
 mod shutdown;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+#[cfg(feature = "sqlite")]
+mod sqlite_model;
 mod support;

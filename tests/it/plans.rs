@@ -744,8 +744,8 @@ async fn a_run_without_an_id_gets_a_uuid_of_version_7_of_its_own() {
 async fn assert_taken(actors: &Actors, trace: &Trace) {
     let before = trace.all();
     let error = refusal(actors, ExecutePlan::new([noted(trace, "duplicate")]).run_id("r")).await;
-    assert_eq!(error.to_string(), "there is a run r already; choose another run id, or leave it out");
-    assert!(matches!(&error, PlanError::RunExists { run_id } if run_id.as_str() == "r"), "{error:?}");
+    assert!(error.to_string().starts_with("run r was accepted with another plan: step 0 was "), "{error}");
+    assert!(matches!(&error, PlanError::PlanMismatch { run_id, .. } if run_id.as_str() == "r"), "{error:?}");
     assert_eq!(trace.all(), before);
 }
 

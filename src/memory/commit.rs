@@ -1,0 +1,145 @@
+//! The write that everything is built on: one commit.
+
+use std::sync::{Arc, Weak};
+use std::time::SystemTime;
+
+use super::error::MemoryError;
+use crate::artifact::ArtifactData;
+use crate::event::EventKind;
+use crate::plan::{Output, PlanRecord};
+use crate::project::Project;
+use crate::run::{Durability, RunId, RunState, StepFailure};
+
+/// One atomic write: a run's progress, an output, artifacts and events together, or nothing of it.
+///
+/// The orchestrator sends it; applications have no need to.
+#[derive(Debug, Clone, actix::Message)]
+#[rtype(result = "Result<Committed, MemoryError>")]
+#[non_exhaustive]
+pub struct Commit {
+    /// The run.
+    pub run_id: RunId,
+    /// The project that its artifacts go to.
+    pub project: Project,
+    /// Present in the first commit of a run: the run itself.
+    pub accept: Option<Box<NewRun>>,
+    /// Where the run stands once this is stored.
+    pub update: RunUpdate,
+    /// The output of the step that this commit completes: its index, and what it returned.
+    pub output: Option<(usize, Output)>,
+    /// New versions of artifacts. With an output, the first is the artifact of that output: its data is the output's
+    /// string form, or its raw bytes.
+    pub artifacts: Vec<NewArtifact>,
+    /// What happened, in order. The store numbers them.
+    pub events: Vec<EventKind>,
+    /// How well it must be stored when it is acknowledged; the store's own setting where nothing is said.
+    pub durability: Option<Durability>,
+}
+
+impl Commit {
+    /// A commit that moves a run and does nothing else yet.
+    #[must_use]
+    pub fn new(run_id: RunId, project: Project, update: RunUpdate) -> Self {
+        let (artifacts, events) = (Vec::new(), Vec::new());
+        Self { run_id, project, accept: None, update, output: None, artifacts, events, durability: None }
+    }
+}
+
+/// What is stored of a run when it is accepted.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct NewRun {
+    /// The plan.
+    pub plan: PlanRecord,
+    /// How well its commits are to be stored, where the plan said so: kept, for when the run is resumed.
+    pub durability: Option<Durability>,
+    /// Who runs it.
+    pub claim: Claim,
+}
+
+impl NewRun {
+    /// A run of this plan.
+    #[must_use]
+    pub fn new(plan: PlanRecord, claim: Claim) -> Self {
+        Self { plan, durability: None, claim }
+    }
+}
+
+/// The right to run a run, so that two orchestrators over one memory never run the same one. Memory gives it to one at a
+/// time; it ends when every clone is dropped. Not stored: a process that died holds nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Claim(Arc<()>);
+
+impl Claim {
+    /// A claim that nobody has asked for yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn watch(&self) -> Weak<()> {
+        Arc::downgrade(&self.0)
+    }
+}
+
+/// Where a run stands; see [`RunRecord`](crate::RunRecord), which has the same fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RunUpdate {
+    /// Its state.
+    pub state: RunState,
+    /// How many steps have completed.
+    pub cursor: usize,
+    /// The attempt of the step at `cursor` that is about to run or ran last; 0 when it has not been started.
+    pub attempt: u32,
+    /// Why it failed, if it did.
+    pub failure: Option<Arc<StepFailure>>,
+    /// Why it is interrupted, if it is.
+    pub reason: Option<Arc<str>>,
+}
+
+impl RunUpdate {
+    /// A run that has not failed.
+    #[must_use]
+    pub fn new(state: RunState, cursor: usize, attempt: u32) -> Self {
+        Self { state, cursor, attempt, failure: None, reason: None }
+    }
+}
+
+/// An artifact to be stored as the next version of its key.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct NewArtifact {
+    /// The key.
+    pub key: String,
+    /// What it is.
+    pub artifact_type: Arc<str>,
+    /// The step that made it, whose index and id become the meta `{"step": …, "step_id": …}`.
+    pub step: (usize, Arc<str>),
+    /// The content.
+    pub data: ArtifactData,
+}
+
+impl NewArtifact {
+    /// An artifact made by the step with this index and id.
+    #[must_use]
+    pub fn new(key: String, artifact_type: Arc<str>, step: (usize, Arc<str>), data: ArtifactData) -> Self {
+        Self { key, artifact_type, step, data }
+    }
+}
+
+/// A commit is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Committed {
+    /// When, to the microsecond: the time of its events.
+    pub at: SystemTime,
+}
+
+impl Committed {
+    /// A commit that was stored then.
+    #[must_use]
+    pub fn new(at: SystemTime) -> Self {
+        Self { at }
+    }
+}

@@ -1,0 +1,115 @@
+//! The versions of keys: which number comes next, and what a deletion leaves.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::error::Fault;
+use super::rows::number;
+use crate::limits::SQLITE_REMEMBERED;
+use crate::project::Project;
+
+/// A key's number, and the largest version it has had.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    no: i64,
+    version: i64,
+}
+
+/// Remembers the last versions of keys, so that most writes need not look them up.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    projects: HashMap<Project, HashMap<String, Last>>,
+    remembered: usize,
+}
+
+impl Keys {
+    /// The key's number and its next version. A key that is not there is made.
+    pub(super) fn next(
+        &mut self,
+        connection: &Connection,
+        project: &Project,
+        key: &str,
+    ) -> Result<(i64, i64), Fault> {
+        if let Some(last) = self.projects.get_mut(project).and_then(|keys| keys.get_mut(key)) {
+            last.version = after(last.version)?;
+            return Ok((last.no, last.version));
+        }
+        let last = match find(connection, project, key)? {
+            Some(last) => Last { version: after(last.version)?, ..last },
+            None => {
+                let sql = "INSERT INTO artifact_keys (tenant, project, key, floor) VALUES (?1, ?2, ?3, 0)";
+                connection.prepare_cached(sql)?.execute((project.tenant(), project.project(), key))?;
+                Last { no: connection.last_insert_rowid(), version: 1 }
+            }
+        };
+        self.remember(project, key, last);
+        Ok((last.no, last.version))
+    }
+
+    /// Deletes a version of a key, or all; answers whether there was something to delete.
+    pub(super) fn delete(
+        &mut self,
+        connection: &Connection,
+        project: &Project,
+        key: &str,
+        version: Option<u64>,
+    ) -> Result<bool, Fault> {
+        let Some(last) = find(connection, project, key)? else { return Ok(false) };
+        let left: Option<i64> = match version {
+            None => {
+                connection.prepare_cached("DELETE FROM artifacts WHERE key_no = ?1")?.execute([last.no])?;
+                None
+            }
+            Some(version) => {
+                let sql = "DELETE FROM artifacts WHERE key_no = ?1 AND version = ?2";
+                if connection.prepare_cached(sql)?.execute((last.no, number(version)))? == 0 {
+                    return Ok(false);
+                }
+                connection.prepare_cached(LARGEST)?.query_row([last.no], |row| row.get(0)).optional()?
+            }
+        };
+        match left {
+            None => {
+                connection.prepare_cached("DELETE FROM artifact_keys WHERE no = ?1")?.execute([last.no])?;
+                self.forget(project, key);
+            }
+            // The number of a deleted version is not used again while the key lives.
+            Some(left) if left < last.version => {
+                let sql = "UPDATE artifact_keys SET floor = ?2 WHERE no = ?1";
+                connection.prepare_cached(sql)?.execute((last.no, last.version))?;
+            }
+            Some(_) => {}
+        }
+        Ok(true)
+    }
+
+    fn remember(&mut self, project: &Project, key: &str, last: Last) {
+        if self.remembered >= SQLITE_REMEMBERED {
+            *self = Self::default();
+        }
+        self.remembered += 1;
+        self.projects.entry(project.clone()).or_default().insert(key.to_owned(), last);
+    }
+
+    fn forget(&mut self, project: &Project, key: &str) {
+        if self.projects.get_mut(project).and_then(|keys| keys.remove(key)).is_some() {
+            self.remembered -= 1;
+        }
+    }
+}
+
+const LARGEST: &str = "SELECT version FROM artifacts WHERE key_no = ?1 ORDER BY version DESC LIMIT 1";
+
+fn find(connection: &Connection, project: &Project, key: &str) -> Result<Option<Last>, Fault> {
+    let sql = "SELECT no, max(floor, ifnull((SELECT version FROM artifacts WHERE key_no = k.no \
+               ORDER BY version DESC LIMIT 1), 0)) \
+               FROM artifact_keys k WHERE tenant = ?1 AND project = ?2 AND key = ?3";
+    let read = |row: &rusqlite::Row<'_>| Ok(Last { no: row.get(0)?, version: row.get(1)? });
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row((project.tenant(), project.project(), key), read).optional()?)
+}
+
+fn after(version: i64) -> Result<i64, Fault> {
+    version.checked_add(1).ok_or(Fault::Exhausted("versions of a key"))
+}

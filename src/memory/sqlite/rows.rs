@@ -1,0 +1,190 @@
+//! From the cells of a row to the types of this crate. Anybody can edit the file, so nothing is taken for granted.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use rusqlite::Row;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::error::Unreadable;
+use crate::artifact::ArtifactData;
+use crate::plan::Output;
+use crate::project::Project;
+use crate::run::{Durability, RunId, RunRecord, RunState};
+
+/// What is later has no RFC 3339 form: the end of the year 9999.
+const LAST_TIME: u64 = 253_402_300_799_999_999;
+
+pub(super) type Read<T> = Result<T, Unreadable>;
+
+/// Microseconds since the epoch.
+pub(super) fn micros(at: SystemTime) -> i64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    seconds.saturating_mul(1_000_000).saturating_add(i64::from(since.subsec_micros()))
+}
+
+pub(super) fn time(micros: i64) -> Read<SystemTime> {
+    match u64::try_from(micros) {
+        Ok(micros) if micros <= LAST_TIME => Ok(UNIX_EPOCH + Duration::from_micros(micros)),
+        _ => Err(format!("{micros} is no time").into()),
+    }
+}
+
+/// A number as SQLite has them; the largest it has for what is larger, which no number in a store ever is.
+pub(super) fn number(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
+pub(super) fn text<'a>(row: &'a Row<'_>, column: usize) -> Read<&'a str> {
+    Ok(row.get_ref(column)?.as_str()?)
+}
+
+pub(super) fn optional_text<'a>(row: &'a Row<'_>, column: usize) -> Read<Option<&'a str>> {
+    Ok(row.get_ref(column)?.as_str_or_null()?)
+}
+
+pub(super) fn integer<T: TryFrom<i64>>(row: &Row<'_>, column: usize) -> Read<T> {
+    let number: i64 = row.get(column)?;
+    T::try_from(number).map_err(|_| format!("the number {number} is out of range").into())
+}
+
+pub(super) fn uuid(row: &Row<'_>, column: usize) -> Read<Uuid> {
+    Ok(Uuid::from_slice(row.get_ref(column)?.as_blob()?)?)
+}
+
+/// What every reader of records selects, in the order in which [`record`] takes it.
+///
+/// The cursor is the place behind the last stored step: it cannot come apart from the outputs.
+macro_rules! record_columns {
+    () => {
+        "no, run_id, tenant, project, name, steps, self_contained, state, attempt, failure, reason, accepted_at, \
+         started_at, finished_at, durability, \
+         ifnull((SELECT step + 1 FROM steps WHERE run = runs.no ORDER BY step DESC LIMIT 1), 0)"
+    };
+}
+pub(super) use record_columns;
+
+/// A run and its number.
+pub(super) fn record(row: &Row<'_>) -> Read<(i64, RunRecord)> {
+    let no = row.get(0)?;
+    let run_id: RunId = text(row, 1)?.parse()?;
+    let project = project(text(row, 2)?, text(row, 3)?);
+    let mut record = RunRecord::new(run_id, project, integer(row, 5)?, time(row.get(11)?)?);
+    record.name = optional_text(row, 4)?.map(Arc::from);
+    record.self_contained = row.get(6)?;
+    record.state = state(text(row, 7)?)?;
+    record.attempt = integer(row, 8)?;
+    record.failure = optional_text(row, 9)?.map(serde_json::from_str).transpose()?.map(Arc::new);
+    record.reason = optional_text(row, 10)?.map(Arc::from);
+    record.started_at = row.get::<_, Option<i64>>(12)?.map(time).transpose()?;
+    record.finished_at = row.get::<_, Option<i64>>(13)?.map(time).transpose()?;
+    record.durability = optional_text(row, 14)?.map(durability).transpose()?;
+    record.cursor = integer(row, 15)?;
+    Ok((no, record))
+}
+
+fn project(tenant: &str, project: &str) -> Project {
+    let default = Project::default();
+    if default.tenant() == tenant && default.project() == project {
+        default
+    } else {
+        Project::new(tenant, project)
+    }
+}
+
+fn durability(word: &str) -> Read<Durability> {
+    let found = [Durability::Relaxed, Durability::Immediate].into_iter().find(|known| known.as_str() == word);
+    found.ok_or_else(|| format!("durability cannot be {word:?}").into())
+}
+
+fn state(word: &str) -> Read<RunState> {
+    let all = [
+        RunState::Queued,
+        RunState::Running,
+        RunState::Stopping,
+        RunState::Completed,
+        RunState::Failed,
+        RunState::Cancelled,
+        RunState::Interrupted,
+    ];
+    let found = all.into_iter().find(|state| state.as_str() == word);
+    found.ok_or_else(|| format!("a run cannot be {word:?}").into())
+}
+
+/// JSON is text, bytes are a blob: the storage class of the cell tells them apart.
+pub(super) fn output(cell: ValueRef<'_>) -> Read<Output> {
+    match cell {
+        ValueRef::Text(json) => Ok(Output::Json(Arc::new(serde_json::from_slice(json)?))),
+        ValueRef::Blob(bytes) => Ok(Output::Bytes(Bytes::copy_from_slice(bytes))),
+        other => Err(format!("an output cannot be of the type {}", other.data_type()).into()),
+    }
+}
+
+/// The string form of an output that is stored as `cell`: its JSON text, but for a string, which has no quotes.
+pub(super) fn output_data(cell: ValueRef<'_>) -> Read<ArtifactData> {
+    match cell {
+        ValueRef::Text(json) if json.starts_with(b"\"") => {
+            Ok(ArtifactData::from(serde_json::from_slice::<String>(json)?))
+        }
+        other => data(other),
+    }
+}
+
+pub(super) fn data(cell: ValueRef<'_>) -> Read<ArtifactData> {
+    match cell {
+        ValueRef::Text(text) => Ok(ArtifactData::from(std::str::from_utf8(text)?)),
+        ValueRef::Blob(bytes) => Ok(ArtifactData::from(bytes)),
+        ValueRef::Null => Err("its data is gone: the output of its step is not stored".into()),
+        other => Err(format!("data cannot be of the type {}", other.data_type()).into()),
+    }
+}
+
+/// The cell for the data of an artifact.
+pub(super) fn data_cell(data: &ArtifactData) -> ToSqlOutput<'_> {
+    ToSqlOutput::Borrowed(match data {
+        ArtifactData::Text(text) => ValueRef::Text(text.as_bytes()),
+        ArtifactData::Bytes(bytes) => ValueRef::Blob(bytes),
+    })
+}
+
+/// An output on its way into the store.
+pub(super) enum Cell<'a> {
+    /// A string, and its JSON text.
+    String(&'a str, String),
+    /// Any other value as JSON.
+    Json(String),
+    Bytes(&'a Bytes),
+}
+
+impl<'a> Cell<'a> {
+    pub(super) fn of(output: &'a Output) -> Result<Self, serde_json::Error> {
+        Ok(match output {
+            Output::Bytes(bytes) => Self::Bytes(bytes),
+            Output::Json(value) => match &**value {
+                Value::String(text) => Self::String(text, serde_json::to_string(text)?),
+                other => Self::Json(serde_json::to_string(other)?),
+            },
+        })
+    }
+
+    pub(super) fn to_sql(&self) -> ToSqlOutput<'_> {
+        ToSqlOutput::Borrowed(match self {
+            Self::String(_, json) | Self::Json(json) => ValueRef::Text(json.as_bytes()),
+            Self::Bytes(bytes) => ValueRef::Blob(bytes),
+        })
+    }
+
+    /// Whether this is what [`output_data`] makes of it.
+    pub(super) fn is(&self, data: &ArtifactData) -> bool {
+        match (self, data) {
+            (Self::String(own, _), ArtifactData::Text(text)) => **own == **text,
+            (Self::Json(json), ArtifactData::Text(text)) => **json == **text,
+            (Self::Bytes(own), ArtifactData::Bytes(bytes)) => *own == bytes,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,122 @@
+-- The store of lunacore, version 1. Times are microseconds since 1970-01-01T00:00:00Z.
+
+CREATE TABLE runs (
+    no INTEGER PRIMARY KEY,
+    run_id TEXT NOT NULL UNIQUE,
+    tenant TEXT NOT NULL,
+    project TEXT NOT NULL,
+    name TEXT,
+    steps INTEGER NOT NULL,
+    self_contained INTEGER NOT NULL,
+    durability TEXT,
+    state TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    failure TEXT,
+    reason TEXT,
+    accepted_at INTEGER NOT NULL,
+    started_at INTEGER,
+    finished_at INTEGER,
+    first_seq INTEGER NOT NULL,
+    last_seq INTEGER,
+    fingerprint TEXT NOT NULL,
+    -- The last column: who reads the others never comes by a plan of a hundred thousand steps.
+    plan TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX runs_unfinished ON runs (no) WHERE finished_at IS NULL;
+
+CREATE TABLE steps (
+    run INTEGER NOT NULL,
+    step INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    output ANY NOT NULL,
+    PRIMARY KEY (run, step)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE artifact_keys (
+    no INTEGER PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    project TEXT NOT NULL,
+    key TEXT NOT NULL,
+    floor INTEGER NOT NULL,
+    UNIQUE (tenant, project, key)
+) STRICT;
+
+CREATE TABLE artifacts (
+    key_no INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    type TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    meta TEXT,
+    run INTEGER,
+    step INTEGER,
+    data ANY,
+    PRIMARY KEY (key_no, version)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY,
+    id BLOB NOT NULL,
+    run INTEGER,
+    type TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    step INTEGER,
+    payload TEXT NOT NULL
+) STRICT;
+
+CREATE VIEW run_overview AS
+SELECT
+    r.run_id,
+    r.name,
+    r.state,
+    (SELECT count(*) FROM steps s WHERE s.run = r.no) AS completed_steps,
+    r.steps,
+    r.failure ->> '$.error' AS failure,
+    r.reason,
+    strftime('%Y-%m-%dT%H:%M:%S', r.accepted_at / 1000000, 'unixepoch')
+        || printf('.%06dZ', r.accepted_at % 1000000) AS accepted,
+    strftime('%Y-%m-%dT%H:%M:%S', r.started_at / 1000000, 'unixepoch')
+        || printf('.%06dZ', r.started_at % 1000000) AS started,
+    strftime('%Y-%m-%dT%H:%M:%S', r.finished_at / 1000000, 'unixepoch')
+        || printf('.%06dZ', r.finished_at % 1000000) AS finished
+FROM runs r;
+
+CREATE VIEW event_log AS
+SELECT
+    e.seq,
+    strftime('%Y-%m-%dT%H:%M:%S', e.at / 1000000, 'unixepoch')
+        || printf('.%06dZ', e.at % 1000000) AS time,
+    r.run_id,
+    e.type,
+    e.payload ->> '$.task_id' AS task_id,
+    CASE WHEN typeof(s.output) = 'text'
+        THEN json_insert(e.payload, '$.result', json(s.output))
+        ELSE e.payload
+    END AS payload
+FROM events e
+LEFT JOIN runs r ON r.no = e.run
+LEFT JOIN steps s ON s.run = e.run AND s.step = e.step;
+
+CREATE VIEW artifact_overview AS
+SELECT
+    k.tenant,
+    k.project,
+    k.key,
+    a.version,
+    a.type,
+    r.run_id,
+    a.step,
+    CASE typeof(coalesce(a.data, s.output))
+        WHEN 'blob' THEN NULL
+        ELSE CASE
+            WHEN a.data IS NOT NULL THEN a.data
+            WHEN substr(s.output, 1, 1) = '"' THEN s.output ->> '$'
+            ELSE s.output
+        END
+    END AS data
+FROM artifact_keys k
+JOIN artifacts a ON a.key_no = k.no
+LEFT JOIN runs r ON r.no = a.run
+LEFT JOIN steps s ON s.run = a.run AND s.step = a.step;

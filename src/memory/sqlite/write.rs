@@ -1,0 +1,286 @@
+//! The one connection that writes: batches, and what a commit stores.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::SystemTime;
+
+use rusqlite::types::Null;
+use rusqlite::{ToSql, params};
+
+use super::error::{Fault, OpenError};
+use super::events;
+use super::keys::Keys;
+use super::open;
+use super::read::{View, step_meta};
+use super::rows::{Cell, data_cell, micros, number};
+use super::runs::{self, Moment, Run};
+use super::schema;
+use crate::artifact::{Artifact, TASK_PREFIX};
+use crate::event::{Event, EventKind};
+use crate::id::{to_micros, uuid_at};
+use crate::limits::SQLITE_REMEMBERED;
+use crate::memory::commit::{Commit, NewArtifact};
+use crate::memory::error::MemoryError;
+use crate::memory::messages::Put;
+use crate::memory::store::Reader;
+use crate::plan::Output;
+use crate::project::Project;
+use crate::run::{Durability, RunId};
+
+/// After a failure of any call it is dropped, and what its batch had written with it: so nothing here has to be undone.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) view: View,
+    pub(super) last_seq: u64,
+    /// Where unfinished runs stand, so that a step need not look its own up. What is not here is read.
+    runs: HashMap<RunId, Run>,
+    keys: Keys,
+    /// How well the connection stores what it commits now.
+    durability: Durability,
+    /// Whether the batch holds anything.
+    wrote: bool,
+    /// Whether something is stored that a power loss may take.
+    unflushed: bool,
+}
+
+impl Writer {
+    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+        let view = View(open::writer(path)?);
+        let last_seq = view.last_seq().map_err(|error| open::failed(path, error))?;
+        Ok(Self {
+            view,
+            last_seq,
+            runs: HashMap::new(),
+            keys: Keys::default(),
+            durability: Durability::Immediate,
+            wrote: false,
+            unflushed: false,
+        })
+    }
+
+    /// Moves everything from the log to the database file, and syncs that.
+    ///
+    /// When a sync fails, the kernel may give up the pages that it could not write, and still answer reads from its memory as
+    /// if they were on disk; the next sync then succeeds. So after a failure nothing in the log that can be read may be
+    /// believed to be durable, until all of it is written once more, to the other file, and synced there.
+    pub(super) fn checkpoint(&self) -> Result<(), Fault> {
+        let busy: i64 = self.view.0.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        if busy == 0 { Ok(()) } else { Err(Fault::Busy) }
+    }
+
+    pub(super) fn begin(&mut self, durability: Durability) -> Result<(), Fault> {
+        // SQLite takes this only between transactions.
+        self.set(durability)?;
+        self.view.0.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        self.wrote = false;
+        Ok(())
+    }
+
+    pub(super) fn end(&mut self) -> Result<(), Fault> {
+        self.view.0.prepare_cached("COMMIT")?.execute([])?;
+        match self.durability {
+            Durability::Relaxed => self.unflushed |= self.wrote,
+            // The log is synced as a whole, so what was relaxed before is safe now too.
+            Durability::Immediate if self.wrote => self.unflushed = false,
+            // A transaction that wrote nothing syncs nothing.
+            Durability::Immediate => self.flush()?,
+        }
+        Ok(())
+    }
+
+    pub(super) fn flush(&mut self) -> Result<(), Fault> {
+        if self.unflushed {
+            self.set(Durability::Immediate)?;
+            schema::touch(&self.view.0)?;
+            self.unflushed = false;
+        }
+        Ok(())
+    }
+
+    /// The last chance of what is not flushed yet. A batch that was not ended is forgotten.
+    pub(super) fn close(&mut self) -> Result<(), Fault> {
+        if !self.view.0.is_autocommit() {
+            self.view.0.execute_batch("ROLLBACK")?;
+        }
+        self.flush()
+    }
+
+    fn set(&mut self, durability: Durability) -> Result<(), Fault> {
+        if self.durability != durability {
+            let level = if durability == Durability::Immediate { "FULL" } else { "NORMAL" };
+            self.view.0.pragma_update(None, "synchronous", level)?;
+            self.durability = durability;
+        }
+        Ok(())
+    }
+
+    pub(super) fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
+        let Commit { run_id, project, accept, update, output, artifacts, events, durability: _ } = commit;
+        let last_seq = self.last_seq + events.len() as u64;
+        let moment = Moment { at: to_micros(at), micros: micros(at), first_seq: self.last_seq + 1, last_seq };
+        let step = output.as_ref().map(|(step, _)| *step);
+        let (run, attempt) = match accept {
+            Some(new) => {
+                let record = runs::accepted(run_id.clone(), project.clone(), &new, update, step, moment.at)?;
+                let Some(no) = runs::insert(&self.view.0, &record, &new, moment)? else {
+                    return Err(MemoryError::RunExists { run_id });
+                };
+                self.wrote = true;
+                (Run { no, record }, 0)
+            }
+            None => {
+                let mut run = self.take_run(&run_id)?;
+                let attempt = run.record.attempt;
+                if runs::advance(&mut run.record, update, step, moment.at)? {
+                    runs::update(&self.view.0, &run, moment)?;
+                    self.wrote = true;
+                }
+                (run, attempt)
+            }
+        };
+        // A commit that changes nothing must not pass for one that made SQLite sync.
+        self.wrote |= output.is_some() || !artifacts.is_empty() || !events.is_empty();
+        self.insert_result(run.no, attempt, output.as_ref(), moment)
+            .and_then(|cell| self.insert_artifacts(run.no, &project, artifacts, step.zip(cell), moment))?;
+        let stored = self.insert_events(&run, events, output.as_ref(), moment)?;
+        self.last_seq = moment.last_seq;
+        if !run.record.state.is_final() {
+            self.remember(run_id, run);
+        }
+        Ok(stored)
+    }
+
+    fn take_run(&mut self, run_id: &RunId) -> Result<Run, Fault> {
+        if let Some(run) = self.runs.remove(run_id) {
+            return Ok(run);
+        }
+        let found = self.view.find(run_id)?.map(|(no, record)| Run { no, record });
+        found.ok_or_else(|| Fault::NeverAccepted { run_id: run_id.to_string() })
+    }
+
+    fn remember(&mut self, run_id: RunId, run: Run) {
+        // Interrupted runs may stay unfinished for ever. What is forgotten is read when it is needed.
+        if self.runs.len() >= SQLITE_REMEMBERED {
+            self.runs.clear();
+        }
+        self.runs.insert(run_id, run);
+    }
+
+    fn insert_result<'a>(
+        &self,
+        run: i64,
+        attempt: u32,
+        output: Option<&'a (usize, Output)>,
+        moment: Moment,
+    ) -> Result<Option<Cell<'a>>, Fault> {
+        let Some((step, output)) = output else { return Ok(None) };
+        let cell = Cell::of(output)?;
+        let sql = "INSERT INTO steps (run, step, attempt, at, output) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let values = params![run, number(*step), attempt, moment.micros, cell.to_sql()];
+        self.view.0.prepare_cached(sql)?.execute(values)?;
+        Ok(Some(cell))
+    }
+
+    /// The artifact of the step's result, the first, has no data and no meta of its own: both follow from the step's row.
+    fn insert_artifacts(
+        &mut self,
+        run: i64,
+        project: &Project,
+        artifacts: Vec<NewArtifact>,
+        result: Option<(usize, Cell<'_>)>,
+        moment: Moment,
+    ) -> Result<(), Fault> {
+        let mut result = result.as_ref();
+        for NewArtifact { key, artifact_type, step: (step, step_id), data } in artifacts {
+            let is_result = result.take().is_some_and(|(index, cell)| *index == step && cell.is(&data));
+            let is_named = key.strip_prefix(TASK_PREFIX) == Some(&*step_id);
+            let step = number(step);
+            let meta = if is_result && is_named {
+                None
+            } else {
+                Some(serde_json::to_string(&step_meta(step, &step_id))?)
+            };
+            let id = uuid_at(moment.at);
+            let data = data_cell(&data);
+            let data: &dyn ToSql = if is_result { &Null } else { &data };
+            let (no, version) = self.keys.next(&self.view.0, project, &key)?;
+            self.view.0.prepare_cached(INSERT_ARTIFACT)?.execute(params![
+                no,
+                version,
+                id.as_bytes(),
+                &*artifact_type,
+                moment.micros,
+                meta,
+                run,
+                step,
+                data
+            ])?;
+        }
+        Ok(())
+    }
+
+    fn insert_events(
+        &self,
+        run: &Run,
+        events: Vec<EventKind>,
+        output: Option<&(usize, Output)>,
+        moment: Moment,
+    ) -> Result<Vec<Event>, Fault> {
+        let sql =
+            "INSERT INTO events (seq, id, run, type, at, step, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let mut insert = self.view.0.prepare_cached(sql)?;
+        let mut stored = Vec::with_capacity(events.len());
+        for (seq, kind) in (moment.first_seq..).zip(events) {
+            let (payload, step) = events::payload(&kind, output)?;
+            let event = Event::stored(seq, moment.at, run.record.run_id.clone(), kind);
+            let id = event.id();
+            insert.execute(params![
+                number(seq),
+                id.as_bytes(),
+                run.no,
+                event.event_type(),
+                moment.micros,
+                step.map(number),
+                payload
+            ])?;
+            stored.push(event);
+        }
+        Ok(stored)
+    }
+
+    pub(super) fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, Fault> {
+        let (project, key) = (put.project().clone(), put.key().to_owned());
+        let (artifact_type, meta, data) = put.into_parts();
+        let (no, version) = self.keys.next(&self.view.0, &project, &key)?;
+        let mut artifact = Artifact::new(project, key, version.unsigned_abs(), data, to_micros(at));
+        (artifact.artifact_type, artifact.meta) = (artifact_type, meta);
+        let meta = if artifact.meta.is_empty() { None } else { Some(serde_json::to_string(&artifact.meta)?) };
+        self.view.0.prepare_cached(INSERT_ARTIFACT)?.execute(params![
+            no,
+            version,
+            artifact.id.as_bytes(),
+            &*artifact.artifact_type,
+            micros(at),
+            meta,
+            Null,
+            Null,
+            data_cell(&artifact.data)
+        ])?;
+        self.wrote = true;
+        Ok(artifact)
+    }
+
+    pub(super) fn delete(
+        &mut self,
+        project: &Project,
+        key: &str,
+        version: Option<u64>,
+    ) -> Result<bool, Fault> {
+        let deleted = self.keys.delete(&self.view.0, project, key, version)?;
+        self.wrote |= deleted;
+        Ok(deleted)
+    }
+}
+
+const INSERT_ARTIFACT: &str = "INSERT INTO artifacts (key_no, version, id, type, created_at, meta, run, step, data) \
+                               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";

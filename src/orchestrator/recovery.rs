@@ -1,0 +1,326 @@
+//! Runs that are known already: attaching to one by its id, and going on with what was unfinished at the start.
+
+use std::sync::Arc;
+
+use actix::{AsyncContext, Context};
+
+use super::actor::ExecutionOrchestrator;
+use super::admission::{Replies, Waiting};
+use super::error::PlanError;
+use super::internal::{Happened, tell};
+use super::line::Ticket;
+use super::links::{Links, stored};
+use super::machine::{self, Input, Position};
+use super::runner::Outcome;
+use crate::memory::{Claim, Committed, FindRun, FoundRun, ListUnfinished, MemoryError};
+use crate::plan::{CheckedPlan, Output, StepError};
+use crate::project::Project;
+use crate::run::{RunId, RunRecord, RunState};
+
+impl ExecutionOrchestrator {
+    /// Lets a caller wait for a run that waits or runs here, if there is one; else gives the replies back.
+    pub(crate) fn attach(
+        &mut self,
+        run_id: &RunId,
+        project: &Project,
+        plan: &CheckedPlan,
+        replies: Replies,
+    ) -> Result<Option<Replies>, PlanError> {
+        if let Some(active) = self.active.get_mut(run_id) {
+            compare(run_id, (&active.project, &active.plan), (project, plan))?;
+            active.outcomes.push(replies.outcome);
+            active.watch.accepted_by(replies.accepted);
+            return Ok(None);
+        }
+        let Some(waiting) = self.tickets.get(run_id).and_then(|ticket| self.waiting.get_mut(ticket)) else {
+            return Ok(Some(replies));
+        };
+        compare(run_id, (&waiting.project, &waiting.plan), (project, plan))?;
+        waiting.outcomes.push(replies.outcome);
+        if waiting.accepted.is_empty() {
+            let _ = replies.accepted.send(Ok(()));
+        } else {
+            waiting.accepted.push(replies.accepted);
+        }
+        Ok(None)
+    }
+
+    /// Asks memory whether it knows the run, once it is known what goes on by itself.
+    pub(crate) fn find(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
+        let Some(waiting) = self.waiting.get(&ticket) else { return };
+        if !self.is_settled(&waiting.run_id) {
+            self.to_find.push(ticket);
+            return;
+        }
+        let request = self.links.find_run.send(FindRun::new(waiting.run_id.clone(), waiting.claim.clone()));
+        let myself = ctx.address().downgrade();
+        actix::spawn(async move {
+            let found = request.await.unwrap_or(Err(MemoryError::Stopped));
+            tell(&myself, Happened::Found { ticket, found: Box::new(found) });
+        });
+    }
+
+    /// A new run goes on to be resolved, and so does one that was cut off; one that is over is answered for.
+    pub(crate) fn found(
+        &mut self,
+        ticket: Ticket,
+        found: Result<Option<FoundRun>, MemoryError>,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
+        let run_id = waiting.run_id.clone();
+        let goes_on = match found {
+            Err(error) => return self.refuse(ticket, PlanError::from_memory(run_id, error)),
+            Ok(None) => false,
+            Ok(Some(found)) => {
+                let recorded = (&found.record.project, &found.plan);
+                if let Err(error) =
+                    compare_records(&run_id, recorded, (&waiting.project, waiting.plan.record()))
+                {
+                    return self.refuse(ticket, error);
+                }
+                if found.record.state.is_final() {
+                    return self.conclude(ticket, outcome_of(found));
+                }
+                if !found.claimed {
+                    return self.refuse(ticket, PlanError::RunElsewhere { run_id });
+                }
+                self.interrupted.retain(|info| info.run_id != run_id);
+                waiting.take_up(found);
+                for accepted in waiting.accepted.drain(..) {
+                    let _ = accepted.send(Ok(()));
+                }
+                true
+            }
+        };
+        let withdrawn = !waiting.cancels.is_empty() || waiting.at.state == RunState::Stopping;
+        self.line.found(ticket, goes_on);
+        if withdrawn {
+            self.withdraw(ticket, ctx);
+        } else {
+            self.resolve(ticket, ctx);
+        }
+    }
+
+    /// Looks for what was unfinished when this orchestrator was started. Nothing is started before that is known.
+    pub(crate) fn recover(&self, ctx: &mut Context<Self>) {
+        let (links, myself) = (std::rc::Rc::clone(&self.links), ctx.address().downgrade());
+        actix::spawn(async move {
+            let found = unfinished(&links).await;
+            tell(&myself, Happened::Recovered { found });
+        });
+    }
+
+    pub(crate) fn recovered(
+        &mut self,
+        found: Result<Vec<(Claim, FoundRun)>, MemoryError>,
+        ctx: &mut Context<Self>,
+    ) {
+        match found {
+            // They are left to whoever comes next.
+            Ok(_) if self.closing.is_some() => {}
+            Ok(found) => {
+                for (claim, run) in found {
+                    self.take_up(claim, run, ctx);
+                }
+            }
+            Err(error) => {
+                log::error!(
+                    target: "lunacore::orchestrator",
+                    "unfinished runs cannot be read, and do not go on: {error}"
+                );
+            }
+        }
+        self.line.open();
+        self.ask_again(ctx);
+    }
+
+    /// Whether memory says all there is to say about a run.
+    pub(crate) fn is_settled(&self, run_id: &RunId) -> bool {
+        self.line.is_open() && !self.unsettled.contains(run_id)
+    }
+
+    /// That a run does not go on was stored, or was not.
+    pub(crate) fn settled(
+        &mut self,
+        run_id: &RunId,
+        stored: Result<Committed, MemoryError>,
+        ctx: &mut Context<Self>,
+    ) {
+        if let Err(error) = stored {
+            let run_id = run_id.as_str();
+            log::error!(
+                target: "lunacore::orchestrator", run_id;
+                "that run {run_id} is interrupted could not be stored: {error}"
+            );
+        }
+        self.unsettled.remove(run_id);
+        self.ask_again(ctx);
+    }
+
+    /// Goes on with what had to wait until runs are settled.
+    fn ask_again(&mut self, ctx: &mut Context<Self>) {
+        for ticket in std::mem::take(&mut self.to_find) {
+            self.find(ticket, ctx);
+        }
+        for (run_id, cancelled) in std::mem::take(&mut self.to_cancel) {
+            self.cancel_or_tell(run_id, cancelled, ctx);
+        }
+    }
+
+    /// Puts a run that was unfinished into the line.
+    fn take_up(&mut self, claim: Claim, found: FoundRun, ctx: &mut Context<Self>) {
+        let run_id = found.record.run_id.clone();
+        // Somebody has asked for it meanwhile, and brings its plan along: the run is left to them.
+        if self.tickets.contains_key(&run_id) {
+            return;
+        }
+        let plan = match CheckedPlan::new(found.plan.to_plan()) {
+            Ok(plan) => Arc::new(plan),
+            Err(error) => {
+                log::error!(
+                    target: "lunacore::orchestrator", run_id = run_id.as_str();
+                    "the stored plan of run {run_id} is not valid, so that it does not go on: {error}"
+                );
+                return;
+            }
+        };
+        let closure = found.plan.first_closure().map(|(index, id)| (index, id.to_owned()));
+        let mut waiting = Waiting {
+            run_id: run_id.clone(),
+            project: found.record.project.clone(),
+            plan,
+            durability: found.record.durability,
+            callables: Vec::new(),
+            at: Position::QUEUED,
+            reason: None,
+            outputs: Vec::new(),
+            claim,
+            accepted: Vec::new(),
+            outcomes: Vec::new(),
+            cancels: Vec::new(),
+        };
+        waiting.take_up(found);
+        let stopping = waiting.at.state == RunState::Stopping;
+        let ticket = self.line.rejoin();
+        self.tickets.insert(run_id, ticket);
+        self.waiting.insert(ticket, waiting);
+        if stopping {
+            self.withdraw(ticket, ctx);
+        } else if let Some((index, id)) = closure {
+            let reason = format!(
+                "step {index} ({id:?}) was a closure, which cannot be stored; send its plan again with this run id"
+            );
+            self.interrupt_for(ticket, &reason, ctx);
+        } else {
+            self.resolve(ticket, ctx);
+        }
+    }
+
+    /// A run that nobody asked for cannot be called.
+    pub(crate) fn interrupt(&mut self, ticket: Ticket, error: &PlanError, ctx: &mut Context<Self>) {
+        let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+        let reason = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        self.interrupt_for(ticket, &reason, ctx);
+    }
+
+    /// Takes a run out of the line and says loudly, and durably, why it does not go on.
+    fn interrupt_for(&mut self, ticket: Ticket, reason: &str, ctx: &mut Context<Self>) {
+        self.line.remove(ticket);
+        let Some(waiting) = self.take_waiting(ticket) else { return };
+        let run_id = waiting.run_id.clone();
+        log::warn!(
+            target: "lunacore::orchestrator", run_id = run_id.as_str();
+            "run {run_id} was cut off and does not go on by itself: {reason}"
+        );
+        if waiting.at.state == RunState::Interrupted && waiting.reason.as_deref() == Some(reason) {
+            // It was told before, by an earlier start.
+            return;
+        }
+        let input = Input::Interrupt { reason: Arc::from(reason) };
+        let Some(decision) = machine::decide(&waiting.plan, waiting.at, input) else { return };
+        let request = self.links.commit.send(waiting.commit(decision));
+        let myself = ctx.address().downgrade();
+        self.unsettled.insert(run_id.clone());
+        actix::spawn(async move {
+            let stored = stored(request).await;
+            // Until it is stored, nobody else takes it up.
+            drop(waiting);
+            tell(&myself, Happened::Interrupted { run_id, stored });
+        });
+    }
+}
+
+impl Waiting {
+    /// Goes on from where memory says the run is.
+    fn take_up(&mut self, found: FoundRun) {
+        let RunRecord { state, cursor, attempt, reason, durability, .. } = found.record;
+        self.at = Position { state, cursor, attempt };
+        self.reason = reason;
+        self.outputs = found.outputs;
+        self.durability = self.durability.or(durability);
+    }
+}
+
+/// The unfinished runs that nobody else runs, in the order of their acceptance, each with our claim on it.
+async fn unfinished(links: &Links) -> Result<Vec<(Claim, FoundRun)>, MemoryError> {
+    let mut found = Vec::new();
+    let mut after = None;
+    loop {
+        let request = links.list_unfinished.send(ListUnfinished::new(after));
+        let page = request.await.unwrap_or(Err(MemoryError::Stopped))?;
+        let Some(last) = page.last() else { return Ok(found) };
+        after = Some(last.run_id.clone());
+        for record in page {
+            let claim = Claim::new();
+            let request = links.find_run.send(FindRun::new(record.run_id, claim.clone()));
+            if let Some(run) = request.await.unwrap_or(Err(MemoryError::Stopped))?
+                && run.claimed
+            {
+                found.push((claim, run));
+            }
+        }
+    }
+}
+
+fn compare(
+    run_id: &RunId,
+    (was_in, was): (&Project, &CheckedPlan),
+    (now_in, now): (&Project, &CheckedPlan),
+) -> Result<(), PlanError> {
+    compare_records(run_id, (was_in, was.record()), (now_in, now.record()))
+}
+
+/// Only the plan that a run was accepted with may attach to it, and only from its own project.
+fn compare_records(
+    run_id: &RunId,
+    (was_in, was): (&Project, &crate::plan::PlanRecord),
+    (now_in, now): (&Project, &crate::plan::PlanRecord),
+) -> Result<(), PlanError> {
+    let run_id = run_id.clone();
+    if was_in != now_in {
+        // Says nothing about whose it is.
+        return Err(PlanError::RunExists { run_id });
+    }
+    let differences = was.differences(now);
+    if differences.is_empty() { Ok(()) } else { Err(PlanError::PlanMismatch { run_id, differences }) }
+}
+
+/// How a run that is over ended, as it was answered then.
+fn outcome_of(found: FoundRun) -> Outcome {
+    let completed: Vec<_> = found.outputs.iter().map(Output::to_value).collect();
+    let RunRecord { run_id, state, cursor, attempt, failure, .. } = found.record;
+    match (state, failure) {
+        (RunState::Completed, _) => Ok(completed),
+        (RunState::Failed, Some(failure)) => Err(PlanError::StepFailed {
+            run_id,
+            step_id: found.plan.step_ids().nth(cursor).unwrap_or_default().to_owned(),
+            index: cursor,
+            attempt,
+            kind: failure.kind,
+            completed,
+            source: StepError::recorded(&failure),
+        }),
+        _ => Err(PlanError::Cancelled { run_id, completed }),
+    }
+}

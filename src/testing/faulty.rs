@@ -1,0 +1,189 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+use crate::artifact::Artifact;
+use crate::event::Event;
+use crate::memory::{Commit, MemoryError, Put, Reader, Store, StoreError};
+use crate::plan::{Output, PlanRecord};
+use crate::project::Project;
+use crate::run::{Durability, RunId, RunRecord};
+
+/// How a [`FaultyStore`] fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The commit gives an error and is not stored; then all is well again.
+    Fail,
+    /// The commit gives an error although it is stored; then all is well again.
+    FailAfter,
+    /// The commit panics and is not stored; then all is well again.
+    Panic,
+    /// The process dies before the commit is stored: nothing works any more.
+    Die,
+    /// The process dies when the commit is stored, and before anybody hears of it.
+    DieAfter,
+}
+
+/// A store that fails at a chosen commit.
+pub struct FaultyStore {
+    inner: Box<dyn Store>,
+    fault: Fault,
+    at: usize,
+    commits: Arc<AtomicUsize>,
+    /// The batch that is open is to fail when it ends.
+    doomed: bool,
+    dead: bool,
+}
+
+impl FaultyStore {
+    /// Fails at the commit with this number, counted from 1; never, at 0.
+    #[must_use]
+    pub fn new(inner: impl Store, fault: Fault, at: usize) -> Self {
+        Self { inner: Box::new(inner), fault, at, commits: Arc::default(), doomed: false, dead: false }
+    }
+
+    /// The number of commits that were asked for, to be read at any time.
+    #[must_use]
+    pub fn commits(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.commits)
+    }
+
+    fn alive(&self) -> Result<&dyn Store, StoreError> {
+        if self.dead { Err(broken()) } else { Ok(&*self.inner) }
+    }
+
+    fn alive_mut(&mut self) -> Result<&mut dyn Store, StoreError> {
+        if self.dead { Err(broken()) } else { Ok(&mut *self.inner) }
+    }
+}
+
+fn broken() -> StoreError {
+    StoreError::new("the disk is on fire")
+}
+
+impl std::fmt::Debug for FaultyStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FaultyStore")
+            .field("fault", &self.fault)
+            .field("at", &self.at)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store for FaultyStore {
+    fn begin(&mut self, durability: Durability) -> Result<(), StoreError> {
+        self.alive_mut()?.begin(durability)
+    }
+
+    fn end(&mut self) -> Result<(), StoreError> {
+        self.alive_mut()?.end()?;
+        if std::mem::take(&mut self.doomed) {
+            self.dead = self.fault == Fault::DieAfter;
+            return Err(broken());
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::panic, reason = "this is what it was asked for")]
+    fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
+        self.alive()?;
+        if self.commits.fetch_add(1, Ordering::SeqCst) + 1 != self.at {
+            return self.inner.commit(commit, at);
+        }
+        match self.fault {
+            Fault::Fail => Err(broken().into()),
+            Fault::Die => {
+                self.dead = true;
+                Err(broken().into())
+            }
+            Fault::Panic => panic!("the disk is on fire"),
+            Fault::FailAfter | Fault::DieAfter => {
+                self.doomed = true;
+                self.inner.commit(commit, at)
+            }
+        }
+    }
+
+    fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, MemoryError> {
+        self.alive_mut()?.put(put, at)
+    }
+
+    fn delete(&mut self, project: &Project, key: &str, version: Option<u64>) -> Result<bool, MemoryError> {
+        self.alive_mut()?.delete(project, key, version)
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        self.alive_mut()?.flush()
+    }
+
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        self.doomed = false;
+        self.alive_mut()?.reopen()
+    }
+
+    fn durability(&self) -> Durability {
+        self.inner.durability()
+    }
+
+    fn reader(&self) -> Result<Option<Box<dyn Reader>>, StoreError> {
+        self.inner.reader()
+    }
+}
+
+impl Reader for FaultyStore {
+    fn last_seq(&self) -> Result<u64, StoreError> {
+        self.alive()?.last_seq()
+    }
+
+    fn artifact(
+        &self,
+        project: &Project,
+        key: &str,
+        version: Option<u64>,
+    ) -> Result<Option<Artifact>, StoreError> {
+        self.alive()?.artifact(project, key, version)
+    }
+
+    fn versions(&self, project: &Project, key: &str) -> Result<Vec<u64>, StoreError> {
+        self.alive()?.versions(project, key)
+    }
+
+    fn keys(
+        &self,
+        project: &Project,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        self.alive()?.keys(project, prefix, after, limit)
+    }
+
+    fn run(&self, run_id: &RunId) -> Result<Option<RunRecord>, StoreError> {
+        self.alive()?.run(run_id)
+    }
+
+    fn plan(&self, run_id: &RunId) -> Result<Option<PlanRecord>, StoreError> {
+        self.alive()?.plan(run_id)
+    }
+
+    fn runs(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
+        self.alive()?.runs(after, limit)
+    }
+
+    fn unfinished(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
+        self.alive()?.unfinished(after, limit)
+    }
+
+    fn outputs(&self, run_id: &RunId) -> Result<Option<Vec<Output>>, StoreError> {
+        self.alive()?.outputs(run_id)
+    }
+
+    fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {
+        self.alive()?.events(after, limit)
+    }
+
+    fn run_events(&self, run_id: &RunId, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {
+        self.alive()?.run_events(run_id, after, limit)
+    }
+}
