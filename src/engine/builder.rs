@@ -1,11 +1,11 @@
-use actix::{Actor, Arbiter, Context, Handler, Recipient, System};
+use actix::{Actor, Addr, Arbiter, Context, Handler, Recipient, System};
 use tokio::sync::oneshot;
 
 use super::handle::Engine;
 use crate::allocator::{Resolve, SimpleAllocator};
 use crate::bus::{EventBus, Flush};
 use crate::isolate::catch;
-use crate::limits::{MAX_CONCURRENT_PLANS, QUEUE_CAPACITY};
+use crate::limits::{MAILBOX, MAX_CONCURRENT_PLANS, QUEUE_CAPACITY};
 use crate::memory::ProjectMemory;
 use crate::orchestrator::ExecutionOrchestrator;
 
@@ -131,16 +131,25 @@ impl EngineBuilder {
         if Arbiter::try_current().is_none() || catch(|| actix::spawn(async {})).is_err() {
             return Err(EngineError::NoSystem);
         }
-        let bus = EventBus::new().start();
-        let memory = self.memory.start();
+        let bus = start(EventBus::new());
+        let memory = start(self.memory);
         let allocator = (self.start_allocator)();
         let mut orchestrator = ExecutionOrchestrator::new(bus.clone(), memory.clone(), allocator.clone())
             .max_concurrent_plans(self.max_concurrent_plans)
             .queue_capacity(self.queue_capacity);
         let gone = orchestrator.watch_end();
-        let engine = Engine { orchestrator: orchestrator.start(), bus, memory, allocator };
+        let engine = Engine { orchestrator: start(orchestrator), bus, memory, allocator };
         Ok((engine, gone))
     }
+}
+
+/// Starts an actor with all of its mailbox: `Actor::start` leaves it at 16 messages until the actor has run for the first
+/// time, and what is sent beyond that is only sent when its answer is awaited.
+fn start<A: Actor<Context = Context<A>>>(actor: A) -> Addr<A> {
+    A::create(|ctx| {
+        ctx.set_mailbox_capacity(MAILBOX);
+        actor
+    })
 }
 
 impl std::fmt::Debug for EngineBuilder {

@@ -136,9 +136,6 @@ impl ProjectMemory {
         {
             return Err(MemoryError::RunExists { run_id: commit.run_id.clone() });
         }
-        if commit.update.state.is_final() {
-            self.claims.end(&commit.run_id);
-        }
         Ok(())
     }
 

@@ -201,7 +201,7 @@ impl ExecutionOrchestrator {
             durability: waiting.durability,
             callables: waiting.callables,
             watch,
-            _claim: waiting.claim,
+            claim: waiting.claim,
         };
         let myself = ctx.address().downgrade();
         // A task of its own: a wake-up costs the same however many plans run, and what escapes the containment of a
@@ -318,6 +318,7 @@ impl Handler<Happened> for ExecutionOrchestrator {
             Happened::Accepted { ticket, stored } => self.accepted(ticket, stored, ctx),
             Happened::Withdrawn { ticket, stored } => self.withdrawn(ticket, stored),
             Happened::Ended { run_id, outcome } => self.ended(&run_id, outcome),
+            Happened::CancelTold { run_id } => self.cancel_told(&run_id, ctx),
             Happened::Orphaned => self.orphaned(ctx),
         }
         self.advance(ctx);

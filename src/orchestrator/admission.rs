@@ -42,6 +42,15 @@ pub(crate) struct Waiting {
     pub(crate) outcomes: Vec<oneshot::Sender<Outcome>>,
     /// Who is to be told that the run is cancelled.
     pub(crate) cancels: Vec<oneshot::Sender<Cancelled>>,
+    /// Others with another plan for the run, while it is not known yet whose is the run's own.
+    pub(crate) rivals: Vec<Waiting>,
+}
+
+/// Who asked for a run, or to cancel it, behind a plan that was not the run's.
+pub(crate) struct Unheard {
+    pub(crate) run_id: RunId,
+    pub(crate) rivals: Vec<Waiting>,
+    pub(crate) cancels: Vec<oneshot::Sender<Cancelled>>,
 }
 
 /// What a submission answers: when it is accepted, and when it is over.
@@ -49,12 +58,6 @@ pub(crate) struct Submitted {
     pub(crate) run_id: RunId,
     pub(crate) accepted: oneshot::Receiver<Result<(), PlanError>>,
     pub(crate) outcome: oneshot::Receiver<Outcome>,
-}
-
-/// The other ends of it.
-pub(crate) struct Replies {
-    pub(crate) accepted: oneshot::Sender<Result<(), PlanError>>,
-    pub(crate) outcome: oneshot::Sender<Outcome>,
 }
 
 impl ExecutionOrchestrator {
@@ -72,14 +75,8 @@ impl ExecutionOrchestrator {
         let plan = Arc::new(CheckedPlan::new(message.plan)?);
         let (accepted, accepted_reply) = oneshot::channel();
         let (outcome, outcome_reply) = oneshot::channel();
-        let replies = Replies { accepted, outcome };
         let submitted =
             Submitted { run_id: run_id.clone(), accepted: accepted_reply, outcome: outcome_reply };
-        let Some(replies) = self.attach(&run_id, &message.project, &plan, replies)? else {
-            return Ok(submitted);
-        };
-        let ticket = self.line.join().ok_or(PlanError::QueueFull { capacity: self.line.capacity })?;
-        self.tickets.insert(run_id.clone(), ticket);
         let waiting = Waiting {
             run_id,
             project: message.project,
@@ -90,10 +87,22 @@ impl ExecutionOrchestrator {
             reason: None,
             outputs: Vec::new(),
             claim: Claim::new(),
-            accepted: vec![replies.accepted],
-            outcomes: vec![replies.outcome],
+            accepted: vec![accepted],
+            outcomes: vec![outcome],
             cancels: Vec::new(),
+            rivals: Vec::new(),
         };
+        self.admit(waiting, named, ctx);
+        Ok(submitted)
+    }
+
+    /// Lets a plan wait in the line, or its callers with those of the run that is here already.
+    pub(crate) fn admit(&mut self, waiting: Waiting, named: bool, ctx: &mut Context<Self>) {
+        let Some(waiting) = self.attach(waiting) else { return };
+        let Some(ticket) = self.line.join() else {
+            return waiting.turn_away(&PlanError::QueueFull { capacity: self.line.capacity });
+        };
+        self.tickets.insert(waiting.run_id.clone(), ticket);
         self.waiting.insert(ticket, waiting);
         if named {
             self.line.finding(ticket);
@@ -101,7 +110,26 @@ impl ExecutionOrchestrator {
         } else {
             self.resolve(ticket, ctx);
         }
-        Ok(submitted)
+    }
+
+    /// Refuses a plan that is not that of the run it names, or not to be run here. Gives back who has still to be heard.
+    pub(crate) fn displace(&mut self, ticket: Ticket, error: PlanError) -> Option<Unheard> {
+        let waiting = self.waiting.get_mut(&ticket)?;
+        let (rivals, cancels) = (std::mem::take(&mut waiting.rivals), std::mem::take(&mut waiting.cancels));
+        let unheard = Unheard { run_id: waiting.run_id.clone(), rivals, cancels };
+        self.refuse(ticket, error);
+        Some(unheard)
+    }
+
+    pub(crate) fn hear(&mut self, unheard: Option<Unheard>, ctx: &mut Context<Self>) {
+        let Some(Unheard { run_id, rivals, cancels }) = unheard else { return };
+        for rival in rivals {
+            self.admit(rival, true, ctx);
+        }
+        // A shutdown waits for no answer, and means only what is here.
+        for cancelled in cancels.into_iter().filter(|cancelled| !cancelled.is_closed()) {
+            self.cancel_or_tell(run_id.clone(), cancelled, ctx);
+        }
     }
 
     /// Asks the allocator for the callables of a plan.
@@ -163,6 +191,9 @@ impl ExecutionOrchestrator {
         ctx: &mut Context<Self>,
     ) {
         let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
+        if !self.line.is_resolving(ticket) {
+            return;
+        }
         let error = match answer {
             Ok(callables) if callables.len() == waiting.plan.len() => {
                 waiting.callables = callables;
@@ -176,8 +207,8 @@ impl ExecutionOrchestrator {
             Err(Unresolved::Step(error)) => PlanError::Unresolved(error),
             Err(Unresolved::Allocator(reason)) => PlanError::Allocator { reason },
         };
-        if waiting.outcomes.is_empty() {
-            self.interrupt(ticket, &error, ctx);
+        if self.line.is_returning(ticket) {
+            self.interrupt(ticket, error, ctx);
         } else {
             self.refuse(ticket, error);
         }
@@ -210,6 +241,16 @@ impl ExecutionOrchestrator {
 }
 
 impl Waiting {
+    /// Tells its callers that it does not get into the line.
+    pub(crate) fn turn_away(self, error: &PlanError) {
+        for accepted in self.accepted {
+            let _ = accepted.send(Err(error.clone()));
+        }
+        for outcome in self.outcomes {
+            let _ = outcome.send(Err(error.clone()));
+        }
+    }
+
     pub(crate) fn commit(&self, decision: machine::Decision) -> Box<Commit> {
         commit_of(&self.run_id, &self.project, self.durability, decision)
     }

@@ -50,7 +50,9 @@ impl ExecutionOrchestrator {
         }
         let ticket = *self.tickets.get(run_id)?;
         let waiting = self.waiting.get(&ticket)?;
-        Some(RunInfo::queued(run_id.clone(), &waiting.plan, self.line.position(ticket)))
+        let queued = RunInfo::queued(run_id.clone(), &waiting.plan, self.line.position(ticket));
+        // A run that goes on has some steps behind it.
+        Some(RunInfo { completed: waiting.at.cursor, ..queued })
     }
 
     /// Starts to cancel a run that waits or runs here; the answer comes when that is stored.
@@ -175,7 +177,7 @@ impl Handler<CancelPlan> for ExecutionOrchestrator {
         let cancelled = self.cancel(&run_id, ctx).unwrap_or_else(|| {
             let (tell_cancelled, cancelled) = oneshot::channel();
             if self.is_settled(&run_id) {
-                self.cancel_stored(run_id, tell_cancelled);
+                self.cancel_stored(run_id, tell_cancelled, ctx);
             } else {
                 self.to_cancel.push((run_id, tell_cancelled));
             }
@@ -194,7 +196,7 @@ impl ExecutionOrchestrator {
         ctx: &mut Context<Self>,
     ) {
         match self.cancel(&run_id, ctx) {
-            None if self.is_settled(&run_id) => self.cancel_stored(run_id, tell_cancelled),
+            None if self.is_settled(&run_id) => self.cancel_stored(run_id, tell_cancelled, ctx),
             None => self.to_cancel.push((run_id, tell_cancelled)),
             Some(cancelled) => drop(actix::spawn(async move {
                 let _ = tell_cancelled.send(cancelled.await.unwrap_or(Err(ControlError::Stopped)));
@@ -202,11 +204,18 @@ impl ExecutionOrchestrator {
         }
     }
 
-    /// Cancels a run that is not here: it is over, or was cut off.
-    fn cancel_stored(&self, run_id: RunId, tell_cancelled: oneshot::Sender<Cancelled>) {
-        let links = std::rc::Rc::clone(&self.links);
+    /// Cancels a run that is not here: it is over, or was cut off. Whoever asks for it meanwhile waits for that.
+    fn cancel_stored(
+        &mut self,
+        run_id: RunId,
+        tell_cancelled: oneshot::Sender<Cancelled>,
+        ctx: &mut Context<Self>,
+    ) {
+        let (links, myself) = (std::rc::Rc::clone(&self.links), ctx.address().downgrade());
+        self.unsettled.insert(run_id.clone());
         actix::spawn(async move {
-            let _ = tell_cancelled.send(cancel_found(&links, run_id).await);
+            let _ = tell_cancelled.send(cancel_found(&links, run_id.clone()).await);
+            tell(&myself, Happened::CancelTold { run_id });
         });
     }
 }

@@ -27,6 +27,8 @@ pub(crate) enum Happened {
     Recovered { found: Result<Vec<(Claim, FoundRun)>, MemoryError> },
     /// That a run does not go on by itself was stored, or was not.
     Interrupted { run_id: RunId, stored: Result<Committed, MemoryError> },
+    /// Whoever cancelled a run that is not here was answered.
+    CancelTold { run_id: RunId },
     /// The last handle to the orchestrator was dropped.
     Orphaned,
 }

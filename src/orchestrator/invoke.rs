@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::isolate::{Isolated, catch};
+use crate::memory::Claim;
 use crate::plan::{Callable, CallableKind, Output, StepContext, StepError};
 
 type StepResult = Result<Output, StepError>;
@@ -21,7 +22,8 @@ pub(crate) enum Call {
 }
 
 impl Call {
-    pub(crate) fn start(callable: &Callable, inline: bool, context: StepContext) -> Self {
+    /// Blocking code holds the claim of its run until it has ended, whatever becomes of the orchestrator and its thread.
+    pub(crate) fn start(callable: &Callable, inline: bool, context: StepContext, claim: &Claim) -> Self {
         match callable.kind() {
             CallableKind::Async(call) => match catch(|| call(context)) {
                 Ok(future) => Self::Future(Isolated::new(future)),
@@ -29,8 +31,12 @@ impl Call {
             },
             CallableKind::Sync(call) if inline => Self::Done(flatten(catch(|| call(context)))),
             CallableKind::Sync(call) => {
-                let call = call.clone();
-                Self::Blocking(tokio::task::spawn_blocking(move || catch(move || call(context))))
+                let (call, claim) = (call.clone(), claim.clone());
+                Self::Blocking(tokio::task::spawn_blocking(move || {
+                    let result = catch(move || call(context));
+                    drop(claim);
+                    result
+                }))
             }
         }
     }

@@ -135,6 +135,21 @@ impl Line {
         }
     }
 
+    /// Whether memory has still to say whether it knows the run.
+    pub(crate) fn is_finding(&self, ticket: Ticket) -> bool {
+        self.stage(ticket) == Some(Stage::Finding)
+    }
+
+    /// Whether callables are still wanted; not for a run whose cancellation is being stored meanwhile.
+    pub(crate) fn is_resolving(&self, ticket: Ticket) -> bool {
+        matches!(self.stage(ticket), Some(Stage::Resolving | Stage::Returning))
+    }
+
+    /// Whether it is a run that is stored already and goes on.
+    pub(crate) fn is_returning(&self, ticket: Ticket) -> bool {
+        self.stage(ticket) == Some(Stage::Returning)
+    }
+
     fn stage(&self, ticket: Ticket) -> Option<Stage> {
         self.index(ticket).and_then(|index| self.waiting.get(index)).map(|(_, stage)| *stage)
     }

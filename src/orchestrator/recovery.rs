@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::{AsyncContext, Context};
 
 use super::actor::ExecutionOrchestrator;
-use super::admission::{Replies, Waiting};
+use super::admission::{Unheard, Waiting};
 use super::error::PlanError;
 use super::internal::{Happened, tell};
 use super::line::Ticket;
@@ -18,31 +18,42 @@ use crate::project::Project;
 use crate::run::{RunId, RunRecord, RunState};
 
 impl ExecutionOrchestrator {
-    /// Lets a caller wait for a run that waits or runs here, if there is one; else gives the replies back.
-    pub(crate) fn attach(
-        &mut self,
-        run_id: &RunId,
-        project: &Project,
-        plan: &CheckedPlan,
-        replies: Replies,
-    ) -> Result<Option<Replies>, PlanError> {
-        if let Some(active) = self.active.get_mut(run_id) {
-            compare(run_id, (&active.project, &active.plan), (project, plan))?;
-            active.outcomes.push(replies.outcome);
-            active.watch.accepted_by(replies.accepted);
-            return Ok(None);
+    /// Lets callers wait for a run that waits or runs here, if there is one; else gives them back.
+    pub(crate) fn attach(&mut self, mut caller: Waiting) -> Option<Waiting> {
+        let now = (&caller.project, &*caller.plan);
+        if let Some(active) = self.active.get_mut(&caller.run_id) {
+            match compare(&caller.run_id, (&active.project, &active.plan), now) {
+                Err(error) => caller.turn_away(&error),
+                Ok(()) => {
+                    active.outcomes.append(&mut caller.outcomes);
+                    for accepted in caller.accepted {
+                        active.watch.accepted_by(accepted);
+                    }
+                }
+            }
+            return None;
         }
-        let Some(waiting) = self.tickets.get(run_id).and_then(|ticket| self.waiting.get_mut(ticket)) else {
-            return Ok(Some(replies));
+        let ticket = self.tickets.get(&caller.run_id).copied();
+        let Some((ticket, waiting)) =
+            ticket.and_then(|ticket| Some((ticket, self.waiting.get_mut(&ticket)?)))
+        else {
+            return Some(caller);
         };
-        compare(run_id, (&waiting.project, &waiting.plan), (project, plan))?;
-        waiting.outcomes.push(replies.outcome);
-        if waiting.accepted.is_empty() {
-            let _ = replies.accepted.send(Ok(()));
-        } else {
-            waiting.accepted.push(replies.accepted);
+        match compare(&caller.run_id, (&waiting.project, &waiting.plan), now) {
+            // Which of the two is the run's own plan, memory has still to say.
+            Err(_) if self.line.is_finding(ticket) => waiting.rivals.push(caller),
+            Err(error) => caller.turn_away(&error),
+            Ok(()) => {
+                waiting.outcomes.append(&mut caller.outcomes);
+                if !waiting.accepted.is_empty() {
+                    waiting.accepted.append(&mut caller.accepted);
+                }
+                for accepted in caller.accepted {
+                    let _ = accepted.send(Ok(()));
+                }
+            }
         }
-        Ok(None)
+        None
     }
 
     /// Asks memory whether it knows the run, once it is known what goes on by itself.
@@ -69,21 +80,41 @@ impl ExecutionOrchestrator {
     ) {
         let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
         let run_id = waiting.run_id.clone();
+        let rivals = std::mem::take(&mut waiting.rivals);
+        let unheard = match self.found_run(ticket, found, ctx) {
+            Ok(()) => Some(Unheard { run_id, rivals, cancels: Vec::new() }),
+            Err(error) => {
+                let unheard = self.displace(ticket, error);
+                unheard.map(|unheard| Unheard { rivals, ..unheard })
+            }
+        };
+        self.hear(unheard, ctx);
+    }
+
+    /// The same, for the plan that has the ticket. An error says that it is not the run's, or that the run is not ours.
+    fn found_run(
+        &mut self,
+        ticket: Ticket,
+        found: Result<Option<FoundRun>, MemoryError>,
+        ctx: &mut Context<Self>,
+    ) -> Result<(), PlanError> {
+        let Some(waiting) = self.waiting.get_mut(&ticket) else { return Ok(()) };
+        let run_id = waiting.run_id.clone();
         let goes_on = match found {
-            Err(error) => return self.refuse(ticket, PlanError::from_memory(run_id, error)),
+            Err(error) => {
+                self.refuse(ticket, PlanError::from_memory(run_id, error));
+                return Ok(());
+            }
             Ok(None) => false,
             Ok(Some(found)) => {
                 let recorded = (&found.record.project, &found.plan);
-                if let Err(error) =
-                    compare_records(&run_id, recorded, (&waiting.project, waiting.plan.record()))
-                {
-                    return self.refuse(ticket, error);
-                }
+                compare_records(&run_id, recorded, (&waiting.project, waiting.plan.record()))?;
                 if found.record.state.is_final() {
-                    return self.conclude(ticket, outcome_of(found));
+                    self.conclude(ticket, outcome_of(found));
+                    return Ok(());
                 }
                 if !found.claimed {
-                    return self.refuse(ticket, PlanError::RunElsewhere { run_id });
+                    return Err(PlanError::RunElsewhere { run_id });
                 }
                 self.interrupted.retain(|info| info.run_id != run_id);
                 waiting.take_up(found);
@@ -100,6 +131,7 @@ impl ExecutionOrchestrator {
         } else {
             self.resolve(ticket, ctx);
         }
+        Ok(())
     }
 
     /// Looks for what was unfinished when this orchestrator was started. Nothing is started before that is known.
@@ -127,7 +159,7 @@ impl ExecutionOrchestrator {
             Err(error) => {
                 log::error!(
                     target: "lunacore::orchestrator",
-                    "unfinished runs cannot be read, and do not go on: {error}"
+                    "unfinished runs cannot be read, and do not go on: {}", chain(&error)
                 );
             }
         }
@@ -158,6 +190,12 @@ impl ExecutionOrchestrator {
         self.ask_again(ctx);
     }
 
+    /// A run that is not here was cancelled, or was not.
+    pub(crate) fn cancel_told(&mut self, run_id: &RunId, ctx: &mut Context<Self>) {
+        self.unsettled.remove(run_id);
+        self.ask_again(ctx);
+    }
+
     /// Goes on with what had to wait until runs are settled.
     fn ask_again(&mut self, ctx: &mut Context<Self>) {
         for ticket in std::mem::take(&mut self.to_find) {
@@ -171,9 +209,16 @@ impl ExecutionOrchestrator {
     /// Puts a run that was unfinished into the line.
     fn take_up(&mut self, claim: Claim, found: FoundRun, ctx: &mut Context<Self>) {
         let run_id = found.record.run_id.clone();
-        // Somebody has asked for it meanwhile, and brings its plan along: the run is left to them.
-        if self.tickets.contains_key(&run_id) {
-            return;
+        let mut unheard = None;
+        if let Some(ticket) = self.tickets.get(&run_id).copied()
+            && let Some(asked) = self.waiting.get(&ticket)
+        {
+            let recorded = (&found.record.project, &found.plan);
+            match compare_records(&run_id, recorded, (&asked.project, asked.plan.record())) {
+                // Somebody has asked for it meanwhile, and brings its plan along: the run is left to them.
+                Ok(()) => return,
+                Err(error) => unheard = self.displace(ticket, error),
+            }
         }
         let plan = match CheckedPlan::new(found.plan.to_plan()) {
             Ok(plan) => Arc::new(plan),
@@ -182,7 +227,7 @@ impl ExecutionOrchestrator {
                     target: "lunacore::orchestrator", run_id = run_id.as_str();
                     "the stored plan of run {run_id} is not valid, so that it does not go on: {error}"
                 );
-                return;
+                return self.hear(unheard, ctx);
             }
         };
         let closure = found.plan.first_closure().map(|(index, id)| (index, id.to_owned()));
@@ -199,6 +244,7 @@ impl ExecutionOrchestrator {
             accepted: Vec::new(),
             outcomes: Vec::new(),
             cancels: Vec::new(),
+            rivals: Vec::new(),
         };
         waiting.take_up(found);
         let stopping = waiting.at.state == RunState::Stopping;
@@ -215,13 +261,17 @@ impl ExecutionOrchestrator {
         } else {
             self.resolve(ticket, ctx);
         }
+        self.hear(unheard, ctx);
     }
 
-    /// A run that nobody asked for cannot be called.
-    pub(crate) fn interrupt(&mut self, ticket: Ticket, error: &PlanError, ctx: &mut Context<Self>) {
-        let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-        let reason = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    /// A run that is stored cannot be called.
+    pub(crate) fn interrupt(&mut self, ticket: Ticket, error: PlanError, ctx: &mut Context<Self>) {
+        let reason = chain(&error);
+        let asked = self.waiting.get_mut(&ticket).map(|waiting| std::mem::take(&mut waiting.outcomes));
         self.interrupt_for(ticket, &reason, ctx);
+        if let Some(outcomes) = asked.filter(|outcomes| !outcomes.is_empty()) {
+            self.settle(Err(error), outcomes, Vec::new());
+        }
     }
 
     /// Takes a run out of the line and says loudly, and durably, why it does not go on.
@@ -273,14 +323,27 @@ async fn unfinished(links: &Links) -> Result<Vec<(Claim, FoundRun)>, MemoryError
         after = Some(last.run_id.clone());
         for record in page {
             let claim = Claim::new();
-            let request = links.find_run.send(FindRun::new(record.run_id, claim.clone()));
-            if let Some(run) = request.await.unwrap_or(Err(MemoryError::Stopped))?
-                && run.claimed
-            {
-                found.push((claim, run));
+            let request = links.find_run.send(FindRun::new(record.run_id.clone(), claim.clone()));
+            match request.await.unwrap_or(Err(MemoryError::Stopped)) {
+                Ok(Some(run)) if run.claimed => found.push((claim, run)),
+                Ok(_) => {}
+                // What is wrong with one run keeps no other from going on.
+                Err(error) => {
+                    let run_id = record.run_id.as_str();
+                    log::error!(
+                        target: "lunacore::orchestrator", run_id;
+                        "run {run_id} cannot be read, and does not go on: {}", chain(&error)
+                    );
+                }
             }
         }
     }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn compare(

@@ -64,7 +64,7 @@ pub(crate) struct Runner {
     pub(crate) durability: Option<Durability>,
     pub(crate) watch: Rc<Watch>,
     /// The right to run it: nobody else gets it until this is dropped, which is when no code of a step runs any more.
-    pub(crate) _claim: Claim,
+    pub(crate) claim: Claim,
 }
 
 /// What goes into the next commit, besides the decision.
@@ -183,7 +183,8 @@ impl Runner {
         }
         let (run_id, step_id) = (self.scope.run_id.as_str(), &*step.id);
         let began = log::log_enabled!(target: "lunacore::run", log::Level::Debug).then(Instant::now);
-        let mut call = Call::start(callable, step.step.is_inline(), self.scope.open_attempt(cursor, attempt));
+        let context = self.scope.open_attempt(cursor, attempt);
+        let mut call = Call::start(callable, step.step.is_inline(), context, &self.claim);
         let result = match call.result(&self.scope.cancellation).await {
             Some(result) => result,
             None if call.abandon() => {

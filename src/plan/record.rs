@@ -30,7 +30,7 @@ use crate::json;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(into = "Stored", try_from = "Stored")]
+#[serde(into = "Stored", try_from = "AnyFormat")]
 pub struct PlanRecord {
     name: Option<Arc<str>>,
     steps: Arc<[Arc<StepRecord>]>,
@@ -60,9 +60,18 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+/// The JSON form, of whatever format: a later one may have other fields.
+#[derive(Deserialize)]
+struct AnyFormat {
+    format: u32,
+    #[serde(flatten)]
+    content: Map<String, Value>,
+}
+
 /// The JSON form.
 #[derive(Serialize, Deserialize)]
 struct Stored {
+    #[serde(skip_deserializing)]
     format: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<Arc<str>>,
@@ -77,16 +86,15 @@ impl From<PlanRecord> for Stored {
     }
 }
 
-impl TryFrom<Stored> for PlanRecord {
+impl TryFrom<AnyFormat> for PlanRecord {
     type Error = String;
 
-    fn try_from(stored: Stored) -> Result<Self, Self::Error> {
-        if stored.format != FORMAT {
-            return Err(format!(
-                "the plan has format {}, of which this version knows nothing",
-                stored.format
-            ));
+    fn try_from(AnyFormat { format, content }: AnyFormat) -> Result<Self, Self::Error> {
+        if format != FORMAT {
+            return Err(format!("the plan has format {format}, of which this version knows nothing"));
         }
+        let stored: Stored =
+            serde_json::from_value(Value::Object(content)).map_err(|error| error.to_string())?;
         // The same checks as for a plan that comes in.
         let steps = stored.steps.into_iter().map(Step::recorded);
         let mut plan = Plan::new(steps);

@@ -20,12 +20,12 @@ use super::support::{Actors, run_id, start, watch};
 
 /// One record, as a logger sees it.
 #[derive(Debug, Clone)]
-struct Line {
-    level: Level,
-    target: String,
+pub struct Line {
+    pub level: Level,
+    pub target: String,
     module: String,
-    text: String,
-    fields: BTreeMap<String, String>,
+    pub text: String,
+    pub fields: BTreeMap<String, String>,
 }
 
 impl Line {
@@ -36,7 +36,7 @@ impl Line {
 
 /// What is logged while this is kept: by this test's thread, on which its actors run, and whatever mentions `needle`, for
 /// the threads of the blocking pool.
-struct Capture {
+pub struct Capture {
     thread: ThreadId,
     needle: String,
     lines: Mutex<Vec<Line>>,
@@ -91,7 +91,7 @@ impl<'kvs> log::kv::VisitSource<'kvs> for Fields {
 }
 
 impl Capture {
-    fn start(needle: &str) -> Arc<Self> {
+    pub fn start(needle: &str) -> Arc<Self> {
         static INSTALL: Once = Once::new();
         INSTALL.call_once(|| {
             log::set_logger(&Captures).expect("no other test installs a logger");
@@ -108,12 +108,12 @@ impl Capture {
     }
 
     /// What the crate has logged at this level or a more severe one.
-    fn ours(&self, at_least: Level) -> Vec<Line> {
+    pub fn ours(&self, at_least: Level) -> Vec<Line> {
         self.lines().into_iter().filter(|line| line.is_ours() && line.level <= at_least).collect()
     }
 
     /// The same in short.
-    fn said(&self, at_least: Level) -> Vec<String> {
+    pub fn said(&self, at_least: Level) -> Vec<String> {
         self.ours(at_least).iter().map(|line| format!("{}: {}", line.target, line.text)).collect()
     }
 }

@@ -24,6 +24,7 @@ mod ordering;
 mod outputs;
 mod panics;
 mod plans;
+mod recovery;
 mod shutdown;
 #[cfg(feature = "sqlite")]
 mod sqlite;
