@@ -41,34 +41,41 @@ fn is_deeper(value: &Value, limit: usize) -> bool {
 
 /// Appends the text of a value with the members of objects in the order of their names, whatever order they are kept in.
 /// Of a value that does not nest too deep.
-pub(crate) fn write_canonical(value: &Value, into: &mut String) {
+pub(crate) fn write_canonical(value: &Value, into: &mut Vec<u8>) {
     match value {
         Value::Array(items) => {
-            into.push('[');
+            into.push(b'[');
             for (index, item) in items.iter().enumerate() {
                 if index > 0 {
-                    into.push(',');
+                    into.push(b',');
                 }
                 write_canonical(item, into);
             }
-            into.push(']');
+            into.push(b']');
         }
         Value::Object(members) => {
             let mut names: Vec<&String> = members.keys().collect();
             names.sort_unstable();
-            into.push('{');
+            into.push(b'{');
             for (index, name) in names.into_iter().enumerate() {
                 if index > 0 {
-                    into.push(',');
+                    into.push(b',');
                 }
-                into.push_str(&Value::from(name.as_str()).to_string());
-                into.push(':');
+                write_text(name, into);
+                into.push(b':');
                 write_canonical(&members[name], into);
             }
-            into.push('}');
+            into.push(b'}');
         }
-        plain => into.push_str(&plain.to_string()),
+        Value::String(text) => write_text(text, into),
+        plain => into.extend_from_slice(plain.to_string().as_bytes()),
     }
+}
+
+/// Appends a text as JSON has it.
+pub(crate) fn write_text(text: &str, into: &mut Vec<u8>) {
+    // A text has a JSON form, and writing to a list does not fail.
+    let _ = serde_json::to_writer(into, text);
 }
 
 #[cfg(test)]

@@ -173,16 +173,19 @@ impl PlanRecord {
     /// something else begins with another number.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        let mut canonical = String::with_capacity(64 * self.steps.len());
+        let mut canonical = Vec::with_capacity(64 * self.steps.len());
         for step in self.steps.iter() {
-            json::write_canonical(&Value::from(step.id()), &mut canonical);
-            canonical.push(':');
-            json::write_canonical(&step.callable_name().map_or(Value::Null, Value::from), &mut canonical);
-            canonical.push(':');
+            json::write_text(step.id(), &mut canonical);
+            canonical.push(b':');
+            match step.callable_name() {
+                Some(name) => json::write_text(name, &mut canonical),
+                None => canonical.extend_from_slice(b"null"),
+            }
+            canonical.push(b':');
             json::write_canonical(&step.input, &mut canonical);
-            canonical.push('\n');
+            canonical.push(b'\n');
         }
-        format!("{FORMAT}-{}", Uuid::new_v5(&FINGERPRINT, canonical.as_bytes()).hyphenated())
+        format!("{FORMAT}-{}", Uuid::new_v5(&FINGERPRINT, &canonical).hyphenated())
     }
 
     /// In what `other` differs, step by step; nothing when the two have the same fingerprint.
@@ -224,11 +227,14 @@ impl StepRecord {
             let name = |step: &Self| step.callable_name().map(str::to_owned);
             return Some(StepChange::Callable { id, was: name(self), now: name(now) });
         }
-        // Compared in the form that the fingerprint is made of.
+        if self.input == now.input {
+            return None;
+        }
+        // Shown, and compared, in the form that the fingerprint is made of.
         let canonical = |step: &Self| {
-            let mut text = String::new();
+            let mut text = Vec::new();
             json::write_canonical(&step.input, &mut text);
-            text
+            String::from_utf8_lossy(&text).into_owned()
         };
         let (was, now) = (canonical(self), canonical(now));
         (was != now).then(|| StepChange::Input { id, was: shorten(&was), now: shorten(&now) })

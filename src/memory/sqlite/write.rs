@@ -119,51 +119,59 @@ impl Writer {
         let last_seq = self.last_seq + events.len() as u64;
         let moment = Moment { at: to_micros(at), micros: micros(at), first_seq: self.last_seq + 1, last_seq };
         let step = output.as_ref().map(|(step, _)| *step);
-        let (run, attempt) = match accept {
+        let is_final = update.state.is_final();
+        let (no, attempt) = match accept {
             Some(new) => {
                 let record = runs::accepted(run_id.clone(), project.clone(), &new, update, step, moment.at)?;
                 let Some(no) = runs::insert(&self.view.0, &record, &new, moment)? else {
                     return Err(MemoryError::RunExists { run_id });
                 };
                 self.wrote = true;
-                (Run { no, record }, 0)
+                if !is_final {
+                    self.make_room();
+                    self.runs.insert(run_id.clone(), Run { no, record });
+                }
+                (no, 0)
             }
             None => {
-                let mut run = self.take_run(&run_id)?;
-                let attempt = run.record.attempt;
+                let run = self.run(&run_id)?;
+                let (no, attempt) = (run.no, run.record.attempt);
                 if runs::advance(&mut run.record, update, step, moment.at)? {
-                    runs::update(&self.view.0, &run, moment)?;
+                    let run = self.runs.get(&run_id).map(|run| runs::update(&self.view.0, run, moment));
+                    run.transpose()?;
                     self.wrote = true;
                 }
-                (run, attempt)
+                if is_final {
+                    self.runs.remove(&run_id);
+                }
+                (no, attempt)
             }
         };
         // A commit that changes nothing must not pass for one that made SQLite sync.
         self.wrote |= output.is_some() || !artifacts.is_empty() || !events.is_empty();
-        self.insert_result(run.no, attempt, output.as_ref(), moment)
-            .and_then(|cell| self.insert_artifacts(run.no, &project, artifacts, step.zip(cell), moment))?;
-        let stored = self.insert_events(&run, events, output.as_ref(), moment)?;
+        self.insert_result(no, attempt, output.as_ref(), moment)
+            .and_then(|cell| self.insert_artifacts(no, &project, artifacts, step.zip(cell), moment))?;
+        let stored = self.insert_events((no, run_id), events, output.as_ref(), moment)?;
         self.last_seq = moment.last_seq;
-        if !run.record.state.is_final() {
-            self.remember(run_id, run);
-        }
         Ok(stored)
     }
 
-    fn take_run(&mut self, run_id: &RunId) -> Result<Run, Fault> {
-        if let Some(run) = self.runs.remove(run_id) {
-            return Ok(run);
+    /// Where a run stands: as remembered, or else as stored.
+    fn run(&mut self, run_id: &RunId) -> Result<&mut Run, Fault> {
+        if !self.runs.contains_key(run_id) {
+            let found = self.view.find(run_id)?.map(|(no, record)| Run { no, record });
+            let found = found.ok_or_else(|| Fault::NeverAccepted { run_id: run_id.to_string() })?;
+            self.make_room();
+            self.runs.insert(run_id.clone(), found);
         }
-        let found = self.view.find(run_id)?.map(|(no, record)| Run { no, record });
-        found.ok_or_else(|| Fault::NeverAccepted { run_id: run_id.to_string() })
+        self.runs.get_mut(run_id).ok_or_else(|| Fault::NeverAccepted { run_id: run_id.to_string() })
     }
 
-    fn remember(&mut self, run_id: RunId, run: Run) {
-        // Interrupted runs may stay unfinished for ever. What is forgotten is read when it is needed.
+    /// Interrupted runs may stay unfinished for ever. What is forgotten is read when it is needed.
+    fn make_room(&mut self) {
         if self.runs.len() >= SQLITE_REMEMBERED {
             self.runs.clear();
         }
-        self.runs.insert(run_id, run);
     }
 
     fn insert_result<'a>(
@@ -221,7 +229,7 @@ impl Writer {
 
     fn insert_events(
         &self,
-        run: &Run,
+        (no, run_id): (i64, RunId),
         events: Vec<EventKind>,
         output: Option<&(usize, Output)>,
         moment: Moment,
@@ -232,12 +240,12 @@ impl Writer {
         let mut stored = Vec::with_capacity(events.len());
         for (seq, kind) in (moment.first_seq..).zip(events) {
             let (payload, step) = events::payload(&kind, output)?;
-            let event = Event::stored(seq, moment.at, run.record.run_id.clone(), kind);
+            let event = Event::stored(seq, moment.at, run_id.clone(), kind);
             let id = event.id();
             insert.execute(params![
                 number(seq),
                 id.as_bytes(),
-                run.no,
+                no,
                 event.event_type(),
                 moment.micros,
                 step.map(number),
