@@ -1,7 +1,8 @@
 //! An embeddable plan orchestrator: give it a list of steps, and they run strictly one after another. Every result becomes
 //! a versioned artifact, every move is an event, and a failing step stops its own plan and nothing else.
 //!
-//! No server, no database: four [actix](https://docs.rs/actix) actors inside your application.
+//! No server to operate: four [actix](https://docs.rs/actix) actors inside your application. Memory is volatile, or a file
+//! with which a killed process goes on where it stopped.
 //!
 //! # Quick start
 //!
@@ -47,11 +48,12 @@
 //! | write steps, sync or async, with inputs and earlier outputs | [`Step`], [`IntoCallable`], [`StepContext`], [`IntoOutput`] |
 //! | know why a plan did not complete | [`PlanError`], [`StepError`], [`StepFailure`] |
 //! | watch what happens | [`Subscribe`], [`SubscribeStream`], [`Pattern`], [`Event`], [`EventKind`] |
+//! | survive the process | [`ProjectMemory::open`], [`SqliteStore`], [`ExecutePlan::run_id`], [`Durability`], [`StepContext::idempotency_key`] |
 //! | read and write artifacts | [`Get`], [`Put`], [`ListVersions`], [`ListKeys`], [`Delete`], [`Artifact`] |
 //! | ask about runs, cancel them, shut down | [`PlanStatus`], [`ListPlans`], [`CancelPlan`], [`Shutdown`] |
 //! | find callables by name, or inject what they need | [`RegistryAllocator`], [`Resolve`] |
 //! | know what happened before | [`Subscribe::from`], [`Engine::history`], [`ReadHistory`] |
-//! | go on after a crash, attach to a run by its id | [`ExecutePlan::run_id`], [`PlanRecord`], [`Durability`] |
+//! | compare and keep plans as data | [`PlanRecord`] |
 //! | keep results elsewhere | [`Store`] |
 //! | test plans against crashes, and stores against their promises | `testing` (feature `testing`) |
 //! | know every cap | [`limits`] |
@@ -75,7 +77,18 @@
 //!   each asker that waits for its answer, besides its capacity.)
 //! - The end of `main` waits for nothing: send [`Shutdown`], or [`Flush`] the bus, before it.
 //!
-//! Memory is volatile in this version: it ends with the process.
+//! With a store on disk, [`ProjectMemory::open`], also:
+//!
+//! - No accepted plan is lost, whenever the process is killed. A step whose completion was acknowledged, by an answer or
+//!   an event, is never called again; the one that was in flight may be, and its result is stored once.
+//! - What was acknowledged survives a power loss on a disk that honours fsync, or all but the last moments of it:
+//!   [`Durability`].
+//! - When an orchestrator starts, unfinished runs go on by themselves, in their order, if their plans name their
+//!   callables ([`Step::named`]). What cannot go on stays `interrupted` and says why, in the log, as an event and in
+//!   [`ListPlans`]; send its plan again with the same [run id](ExecutePlan::run_id), and it does.
+//! - When the store fails, nothing is acknowledged: the plans concerned end with [`PlanError::Memory`], and can be sent
+//!   again once it is well.
+//! - One process at a time runs what is in a store; others may read it.
 //!
 //! # Logging
 //!
