@@ -75,9 +75,10 @@ fn rank(place: &str) -> Option<usize> {
     ORDER.iter().position(|(name, _)| *name == place)
 }
 
-/// The places named by `crate::place`.
+/// The places named by `crate::place`; what a macro names as `$crate::place` its users import.
 fn imports(code: &str) -> impl Iterator<Item = &str> {
-    code.match_indices("crate::").map(|(at, prefix)| {
+    let named = code.match_indices("crate::").filter(|(at, _)| !code[..*at].ends_with('$'));
+    named.map(|(at, prefix)| {
         let rest = &code[at + prefix.len()..];
         rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap()
     })

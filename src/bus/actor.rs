@@ -22,8 +22,8 @@ use crate::limits::{MAILBOX, MAX_PAYLOAD_BYTES, MAX_SUBSCRIBER_QUEUE, MAX_SUBSCR
 #[derive(Default)]
 pub struct EventBus {
     subscriptions: Vec<Entry>,
-    /// The last sequence number seen of each store.
-    seen: HashMap<Uuid, u64>,
+    /// The last sequence number seen of each store. A list, since there is hardly ever more than one.
+    seen: Vec<(Uuid, u64)>,
     /// Where the events of each store can be read again. Weak, since a memory holds its buses.
     stores: HashMap<Uuid, WeakRecipient<ReadEvents>>,
 }
@@ -92,7 +92,7 @@ impl EventBus {
             }
             Some(from) => {
                 let (source, store) = self.only_store()?;
-                let passed = self.seen.get(&source).copied().unwrap_or_default();
+                let passed = self.seen.iter().find(|(seen, _)| *seen == source).map_or(0, |(_, upto)| *upto);
                 let after = from.saturating_sub(1);
                 let queue = Queue::with_account(capacity, Account::new(after, passed));
                 let subscription = Subscription::new(pattern.clone(), Arc::clone(&queue));
@@ -133,8 +133,11 @@ impl EventBus {
     /// How many events of a store were left out between its last message and this one.
     fn count_lost(&mut self, source: Uuid, upto: u64, events: &[Event]) -> u64 {
         let carried = events.len() as u64;
-        // The first message of a store says where this bus comes in.
-        let seen = self.seen.entry(source).or_insert(upto.saturating_sub(carried));
+        let Some((_, seen)) = self.seen.iter_mut().find(|(seen, _)| *seen == source) else {
+            // The first message of a store says where this bus comes in.
+            self.seen.push((source, upto));
+            return 0;
+        };
         let lost = upto.saturating_sub(*seen).saturating_sub(carried);
         *seen = upto.max(*seen);
         lost

@@ -141,15 +141,16 @@ impl VolatileStore {
         Ok(())
     }
 
+    /// Answers whether the run is known.
     fn advance(
         &mut self,
         run_id: &RunId,
         update: RunUpdate,
         output: Option<(usize, Output)>,
         at: SystemTime,
-    ) {
-        let Some(order) = self.run_order.get(run_id) else { return };
-        let Some(Run { record, outputs, .. }) = self.runs.get_mut(order) else { return };
+    ) -> bool {
+        let Some(order) = self.run_order.get(run_id) else { return false };
+        let Some(Run { record, outputs, .. }) = self.runs.get_mut(order) else { return false };
         let was_final = record.state.is_final();
         let RunUpdate { state, cursor, attempt, failure, reason } = update;
         (record.cursor, record.attempt, record.failure, record.reason) = (cursor, attempt, failure, reason);
@@ -167,6 +168,7 @@ impl VolatileStore {
                 self.run_order.remove(&oldest.record.run_id);
             }
         }
+        true
     }
 
     /// How many of the kept events lie at or before `after`.
@@ -198,10 +200,10 @@ impl Store for VolatileStore {
         // The only steps that can fail come first, so that nothing is half done.
         if let Some(new) = accept {
             self.accept(&run_id, &project, *new, at)?;
-        } else if !self.run_order.contains_key(&run_id) {
+        }
+        if !self.advance(&run_id, update, output, at) {
             return Err(StoreError::new(format!("run {run_id} was never accepted")).into());
         }
-        self.advance(&run_id, update, output, at);
         for NewArtifact { key, artifact_type, step: (index, step_id), data } in artifacts {
             let (id, meta, run_id) = (uuid_at(at), Meta::Step(index, step_id), Some(run_id.clone()));
             self.insert(

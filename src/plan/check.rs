@@ -1,6 +1,6 @@
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::sync::Arc;
+use std::io::Write;
+use std::sync::{Arc, OnceLock};
 
 use super::record::PlanRecord;
 use super::step::{DEFAULT_AGENT, Plan, Step};
@@ -67,7 +67,8 @@ pub enum InvalidPlan {
 pub(crate) struct CheckedPlan {
     record: PlanRecord,
     steps: Vec<CheckedStep>,
-    by_id: HashMap<Arc<str>, usize>,
+    /// Made when it is first needed: many plans never are.
+    by_id: OnceLock<HashMap<Arc<str>, usize>>,
 }
 
 #[derive(Debug)]
@@ -88,9 +89,11 @@ impl CheckedPlan {
         }
         let default_agent: Arc<str> = Arc::from(DEFAULT_AGENT);
         let mut checked = Vec::with_capacity(steps.len());
-        let mut by_id = HashMap::with_capacity(steps.len());
+        // Ids that are made of places are different anyway.
+        let any_named = steps.iter().any(|step| step.id().is_some());
+        let mut by_id = HashMap::with_capacity(if any_named { steps.len() } else { 0 });
         for (index, mut step) in steps.into_iter().enumerate() {
-            let id = step.shared_id().unwrap_or_else(|| Arc::from(format!("step_{index}")));
+            let id = step.shared_id().unwrap_or_else(|| id_of_place(index));
             check_id(&id).map_err(|fault| InvalidPlan::StepId { id: shorten(&id), index, fault })?;
             for (what, name) in step.names() {
                 check_name(what, name, || format!("step {index} ({id:?})"))?;
@@ -98,13 +101,9 @@ impl CheckedPlan {
             if json::is_too_deep(step.get_input()) || json::any_too_deep(step.attributes()) {
                 return Err(InvalidPlan::TooDeep { id: id.to_string(), index });
             }
-            match by_id.entry(Arc::clone(&id)) {
-                Entry::Vacant(free) => free.insert(index),
-                Entry::Occupied(taken) => {
-                    let first = *taken.get();
-                    return Err(InvalidPlan::DuplicateId { id: id.to_string(), first, second: index });
-                }
-            };
+            if any_named && let Some(first) = by_id.insert(Arc::clone(&id), index) {
+                return Err(InvalidPlan::DuplicateId { id: id.to_string(), first, second: index });
+            }
             if step.id().is_none() {
                 step.set_id(Arc::clone(&id));
             }
@@ -113,6 +112,7 @@ impl CheckedPlan {
         }
         let record =
             PlanRecord::new(name, checked.iter().map(|step| Arc::clone(step.step.record())).collect());
+        let by_id = if any_named { OnceLock::from(by_id) } else { OnceLock::new() };
         Ok(Self { record, steps: checked, by_id })
     }
 
@@ -138,8 +138,21 @@ impl CheckedPlan {
     }
 
     pub(crate) fn index_of(&self, id: &str) -> Option<usize> {
-        self.by_id.get(id).copied()
+        let by_id = self.by_id.get_or_init(|| {
+            self.steps.iter().enumerate().map(|(index, step)| (Arc::clone(&step.id), index)).collect()
+        });
+        by_id.get(id).copied()
     }
+}
+
+/// The id of a step that was given none.
+fn id_of_place(index: usize) -> Arc<str> {
+    let mut buffer = [0; 32];
+    let mut rest = &mut buffer[..];
+    // It fits: no number has more than twenty digits.
+    let _ = write!(rest, "step_{index}");
+    let unused = rest.len();
+    Arc::from(std::str::from_utf8(&buffer[..32 - unused]).unwrap_or_default())
 }
 
 fn check_name(what: &'static str, name: &str, place: impl FnOnce() -> String) -> Result<(), InvalidPlan> {

@@ -37,6 +37,7 @@
 pub mod conformance;
 mod faulty;
 mod shared;
+mod suite;
 
 pub use faulty::{Fault, FaultyStore};
 pub use shared::SharedStore;

@@ -1,0 +1,47 @@
+/// Makes a module of tests that check a store against everything that [`Store`](crate::Store) promises.
+///
+/// The second argument makes a new, empty place for a store, as a function that opens it. That one is called again
+/// after the store was dropped, and must then find what was stored. The feature `testing` has to be on.
+///
+/// ```
+/// use lunacore::testing::SharedStore;
+/// use lunacore::{VolatileStore, store_conformance};
+///
+/// store_conformance!(volatile, || {
+///     let store = SharedStore::new(VolatileStore::default());
+///     move || store.clone()
+/// });
+/// ```
+#[macro_export]
+macro_rules! store_conformance {
+    ($name:ident, $place:expr) => {
+        mod $name {
+            #[allow(unused_imports, reason = "what the expression names may be paths")]
+            use super::*;
+
+            $crate::store_conformance! { @tests $place;
+                a_commit_is_stored_whole
+                events_are_numbered_without_a_gap
+                a_known_run_is_refused_alone
+                versions_are_not_used_again
+                runs_are_listed_in_the_order_of_acceptance
+                outputs_come_back_as_they_were
+                history_comes_back_as_it_was_told
+                keys_are_listed_in_order
+                records_follow_their_runs
+                puts_keep_what_they_were_given
+                a_batch_that_was_not_ended_is_all_or_nothing
+                a_view_sees_what_is_stored
+                what_was_stored_is_there_when_it_is_opened_again
+            }
+        }
+    };
+    (@tests $place:expr; $($check:ident)*) => {$(
+        #[test]
+        fn $check() {
+            let place = $place;
+            let open = place();
+            $crate::testing::conformance::$check(open);
+        }
+    )*};
+}
