@@ -89,6 +89,10 @@ pub const PUBLISH_BACKLOG: usize = 8_192;
 /// Progress reports of one orchestrator that may wait for the bus; the next is dropped (progress is ephemeral).
 pub const PROGRESS_BACKLOG: usize = 1_024;
 
+/// Runs that one orchestrator looks up at the same time although its queue is full, to see whether they are over. The next
+/// gets `PlanError::QueueFull` at once.
+pub const LOOKUPS: usize = 64;
+
 /// How soon memory tells a bus of a gap that no later commit has told it of.
 pub const GAP_RETRY: Duration = Duration::from_millis(50);
 

@@ -134,7 +134,7 @@ impl ProjectMemory {
         if let Some(new) = &commit.accept
             && !self.claims.grant(&commit.run_id, &new.claim)
         {
-            return Err(MemoryError::RunExists { run_id: commit.run_id.clone() });
+            return Err(MemoryError::RunHeld { run_id: commit.run_id.clone() });
         }
         Ok(())
     }

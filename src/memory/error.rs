@@ -61,6 +61,12 @@ pub enum MemoryError {
         /// The id.
         run_id: RunId,
     },
+    /// Somebody else over the same memory runs this run, or is about to.
+    #[error("run {run_id} is held by somebody else over the same memory")]
+    RunHeld {
+        /// The run.
+        run_id: RunId,
+    },
     /// The store is open for reading only.
     #[error("the store is open for reading only")]
     ReadOnly,

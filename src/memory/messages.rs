@@ -256,7 +256,8 @@ impl ListRuns {
 #[rtype(result = "Result<Option<Vec<Output>>, MemoryError>")]
 pub struct GetOutputs(pub RunId);
 
-/// Reads everything about a run, to answer for it or to go on with it, and claims it if it is unfinished.
+/// Reads everything about a run, to answer for it or to go on with it, and claims it unless it is finished. A run that is
+/// not known, but that somebody else has claimed, is [`MemoryError::RunHeld`].
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Option<FoundRun>, MemoryError>")]
 #[non_exhaustive]

@@ -179,7 +179,8 @@ impl Handler<FindRun> for ProjectMemory {
             // Held until the answer is made.
             let _claim = claim;
             let (Some(record), Some(plan)) = (store.run(&run_id)?, store.plan(&run_id)?) else {
-                return Ok(None);
+                // Whoever has the claim is about to have the run accepted.
+                return if granted { Ok(None) } else { Err(MemoryError::RunHeld { run_id }) };
             };
             let outputs = store.outputs(&run_id)?.unwrap_or_default();
             let claimed = granted && !record.state.is_final();

@@ -23,7 +23,7 @@ use crate::allocator::Resolve;
 use crate::bus::{Backlog, Publish};
 use crate::isolate::Isolated;
 use crate::limits::{
-    INTERRUPTED_RUNS, MAILBOX, MAX_CONCURRENT_PLANS, MAX_QUEUE_CAPACITY, PROGRESS_BACKLOG, QUEUE_CAPACITY,
+    LOOKUPS, MAILBOX, MAX_CONCURRENT_PLANS, MAX_QUEUE_CAPACITY, PROGRESS_BACKLOG, QUEUE_CAPACITY,
 };
 use crate::memory::{Attach, Commit, FindRun, GetRun, ListRuns, ListUnfinished};
 use crate::plan::{CheckedPlan, RunScope};
@@ -112,6 +112,7 @@ impl ExecutionOrchestrator {
             attach: memory.recipient(),
             resolve: allocator.into(),
             progress: Backlog::new(PROGRESS_BACKLOG),
+            lookups: Backlog::new(LOOKUPS),
         };
         Self {
             links: Rc::new(links),
@@ -253,10 +254,7 @@ impl ExecutionOrchestrator {
         if let Some(info) = info
             && matches!(&outcome, Err(PlanError::Memory { .. } | PlanError::Interrupted { .. }))
         {
-            self.interrupted.push_back(RunInfo { state: RunState::Interrupted, ..info });
-            if self.interrupted.len() > INTERRUPTED_RUNS {
-                self.interrupted.pop_front();
-            }
+            self.remember(RunInfo { state: RunState::Interrupted, ..info });
         }
         self.settle(outcome, active.outcomes, active.watch.cancels.take());
     }
@@ -314,7 +312,7 @@ impl Handler<Happened> for ExecutionOrchestrator {
             Happened::Resolved { ticket, answer } => self.resolved(ticket, answer, ctx),
             Happened::Found { ticket, found } => self.found(ticket, *found, ctx),
             Happened::Recovered { found } => self.recovered(found, ctx),
-            Happened::Interrupted { run_id, stored } => self.settled(&run_id, stored, ctx),
+            Happened::Interrupted { info, stored } => self.settled(*info, stored, ctx),
             Happened::Accepted { ticket, stored } => self.accepted(ticket, stored, ctx),
             Happened::Withdrawn { ticket, stored } => self.withdrawn(ticket, stored),
             Happened::Ended { run_id, outcome } => self.ended(&run_id, outcome),

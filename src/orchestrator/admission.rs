@@ -1,5 +1,6 @@
 //! The way of a plan from its submission to its place in the line: checked, looked up, resolved, accepted.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{AsyncContext, Context};
@@ -10,13 +11,14 @@ use super::control::Cancelled;
 use super::error::PlanError;
 use super::internal::{Happened, Unresolved, tell};
 use super::line::Ticket;
-use super::links::stored;
+use super::links::{Links, stored};
 use super::machine::{self, Position};
 use super::messages::ExecutePlan;
+use super::recovery::{compare_records, outcome_of};
 use super::runner::{Outcome, commit_of};
 use crate::allocator::Resolve;
 use crate::limits::RESOLVE_TIMEOUT;
-use crate::memory::{Claim, Commit, Committed, MemoryError, NewRun};
+use crate::memory::{Claim, Commit, Committed, FindRun, GetRun, MemoryError, NewRun};
 use crate::plan::{Callable, CheckedPlan, Output};
 use crate::project::Project;
 use crate::run::{Durability, RunId};
@@ -100,7 +102,8 @@ impl ExecutionOrchestrator {
     pub(crate) fn admit(&mut self, waiting: Waiting, named: bool, ctx: &mut Context<Self>) {
         let Some(waiting) = self.attach(waiting) else { return };
         let Some(ticket) = self.line.join() else {
-            return waiting.turn_away(&PlanError::QueueFull { capacity: self.line.capacity });
+            let full = PlanError::QueueFull { capacity: self.line.capacity };
+            return if named { self.answer_if_over(waiting, full) } else { waiting.turn_away(&full) };
         };
         self.tickets.insert(waiting.run_id.clone(), ticket);
         self.waiting.insert(ticket, waiting);
@@ -110,6 +113,21 @@ impl ExecutionOrchestrator {
         } else {
             self.resolve(ticket, ctx);
         }
+    }
+
+    /// A run that is over needs no place in the line: its callers get what is stored. All others are turned away.
+    fn answer_if_over(&self, waiting: Waiting, full: PlanError) {
+        let Some(place) = self.links.lookups.enter() else { return waiting.turn_away(&full) };
+        let links = Rc::clone(&self.links);
+        actix::spawn(async move {
+            let outcome = match stored_outcome(&links, &waiting).await {
+                Ok(Some(outcome)) => outcome,
+                Ok(None) => Err(full),
+                Err(error) => Err(error),
+            };
+            waiting.answer(&outcome);
+            drop(place);
+        });
     }
 
     /// Refuses a plan that is not that of the run it names, or not to be run here. Gives back who has still to be heard.
@@ -240,14 +258,34 @@ impl ExecutionOrchestrator {
     }
 }
 
+/// How a run ended that is over, for callers who have its plan; `None` for one that is not over, or not known.
+async fn stored_outcome(links: &Links, asked: &Waiting) -> Result<Option<Outcome>, PlanError> {
+    let run_id = &asked.run_id;
+    let failed = |error| PlanError::from_memory(run_id.clone(), error);
+    let record = links.get_run.send(GetRun(run_id.clone())).await.unwrap_or(Err(MemoryError::Stopped));
+    // Only then is it read whole: that would claim a run which is not over, and keep others from it meanwhile.
+    if !record.map_err(failed)?.is_some_and(|record| record.state.is_final()) {
+        return Ok(None);
+    }
+    let found = links.find_run.send(FindRun::new(run_id.clone(), asked.claim.clone())).await;
+    let Some(found) = found.unwrap_or(Err(MemoryError::Stopped)).map_err(failed)? else { return Ok(None) };
+    compare_records(run_id, (&found.record.project, &found.plan), (&asked.project, asked.plan.record()))?;
+    Ok(Some(outcome_of(found)))
+}
+
 impl Waiting {
     /// Tells its callers that it does not get into the line.
     pub(crate) fn turn_away(self, error: &PlanError) {
+        self.answer(&Err(error.clone()));
+    }
+
+    /// Answers its callers without a place in the line.
+    fn answer(self, outcome: &Outcome) {
         for accepted in self.accepted {
-            let _ = accepted.send(Err(error.clone()));
+            let _ = accepted.send(outcome.as_ref().map(drop).map_err(Clone::clone));
         }
-        for outcome in self.outcomes {
-            let _ = outcome.send(Err(error.clone()));
+        for reply in self.outcomes {
+            let _ = reply.send(outcome.clone());
         }
     }
 

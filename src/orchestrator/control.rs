@@ -15,6 +15,7 @@ use super::machine::{self, Position};
 use super::messages::{CancelOutcome, CancelPlan, ListPlans, PlanStatus};
 use super::runner::{Outcome, commit_of};
 use super::status::RunInfo;
+use crate::limits::INTERRUPTED_RUNS;
 use crate::memory::{Claim, Committed, FindRun, GetRun, ListRuns, MemoryError};
 use crate::plan::{CheckedPlan, Output};
 use crate::run::{RunId, RunRecord, RunState};
@@ -31,7 +32,10 @@ pub(crate) fn cancelled_by(outcome: &Outcome) -> Cancelled {
         Err(PlanError::Interrupted { run_id, .. }) => {
             Err(ControlError::Interrupted { run_id: run_id.clone() })
         }
-        Err(PlanError::RunExists { run_id }) => Err(ControlError::UnknownRun { run_id: run_id.clone() }),
+        // Whoever has it, it is not ours to cancel.
+        Err(PlanError::RunExists { run_id } | PlanError::RunElsewhere { run_id }) => {
+            Err(ControlError::UnknownRun { run_id: run_id.clone() })
+        }
         // Refused before it was accepted, or cancelled: either way nothing runs.
         Err(_) => Ok(CancelOutcome::Cancelled),
     }
@@ -106,21 +110,35 @@ impl ExecutionOrchestrator {
     pub(crate) fn withdrawn(&mut self, ticket: Ticket, stored: Result<Committed, MemoryError>) {
         let Some(waiting) = self.waiting.get(&ticket) else { return };
         let run_id = waiting.run_id.clone();
-        let completed = waiting.outputs.iter().map(Output::to_value).collect();
-        self.refuse(
-            ticket,
-            match stored {
-                Ok(_) => PlanError::Cancelled { run_id, completed },
-                Err(error) => PlanError::from_memory(run_id, error),
-            },
-        );
+        let error = match stored {
+            Ok(_) => {
+                let completed = waiting.outputs.iter().map(Output::to_value).collect();
+                PlanError::Cancelled { run_id, completed }
+            }
+            Err(error) => {
+                // Memory may go on to say that it waits or runs, which it does not any more.
+                let info = RunInfo::interrupted(run_id.clone(), &waiting.plan, waiting.at, None);
+                self.remember(info);
+                PlanError::from_memory(run_id, error)
+            }
+        };
+        self.refuse(ticket, error);
     }
 }
 
 impl ExecutionOrchestrator {
+    /// Keeps a run that was cut off here in mind: memory may still hold it as running.
+    pub(crate) fn remember(&mut self, info: RunInfo) {
+        self.interrupted.retain(|other| other.run_id != info.run_id);
+        self.interrupted.push_back(info);
+        if self.interrupted.len() > INTERRUPTED_RUNS {
+            self.interrupted.pop_front();
+        }
+    }
+
     /// The run, if it was cut off here.
     fn interrupted(&self, run_id: &RunId) -> Option<RunInfo> {
-        self.interrupted.iter().rev().find(|info| info.run_id == *run_id).cloned()
+        self.interrupted.iter().find(|info| info.run_id == *run_id).cloned()
     }
 }
 
@@ -221,6 +239,11 @@ impl ExecutionOrchestrator {
 }
 
 async fn cancel_found(links: &Links, run_id: RunId) -> Cancelled {
+    // Looked up first: to claim a run that is new would keep it from whoever is about to have it accepted.
+    let record = record_of(run_id.clone(), links.get_run.send(GetRun(run_id.clone()))).await?;
+    if record.state.is_final() {
+        return Ok(CancelOutcome::Finished(record.state));
+    }
     let claim = Claim::new();
     let found = links.find_run.send(FindRun::new(run_id.clone(), claim.clone())).await;
     let Some(found) = found.unwrap_or(Err(MemoryError::Stopped))? else {

@@ -136,6 +136,7 @@ impl PlanError {
     pub(crate) fn from_memory(run_id: RunId, source: MemoryError) -> Self {
         match source {
             MemoryError::RunExists { run_id } => Self::RunExists { run_id },
+            MemoryError::RunHeld { run_id } => Self::RunElsewhere { run_id },
             source => Self::Memory { run_id, source },
         }
     }

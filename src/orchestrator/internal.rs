@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::error::PlanError;
 use super::line::Ticket;
+use super::status::RunInfo;
 use crate::allocator::ResolveError;
 use crate::memory::{Claim, Committed, FoundRun, MemoryError};
 use crate::plan::Callable;
@@ -26,7 +27,7 @@ pub(crate) enum Happened {
     /// Memory told which runs are unfinished.
     Recovered { found: Result<Vec<(Claim, FoundRun)>, MemoryError> },
     /// That a run does not go on by itself was stored, or was not.
-    Interrupted { run_id: RunId, stored: Result<Committed, MemoryError> },
+    Interrupted { info: Box<RunInfo>, stored: Result<Committed, MemoryError> },
     /// Whoever cancelled a run that is not here was answered.
     CancelTold { run_id: RunId },
     /// The last handle to the orchestrator was dropped.

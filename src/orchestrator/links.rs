@@ -20,6 +20,8 @@ pub(crate) struct Links {
     pub(crate) resolve: Recipient<Resolve>,
     /// Bounds the progress reports that wait for the bus.
     pub(crate) progress: Backlog,
+    /// Bounds the runs that are looked up although the line is full.
+    pub(crate) lookups: Backlog,
 }
 
 impl Links {

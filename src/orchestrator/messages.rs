@@ -49,6 +49,9 @@ impl ExecutePlan {
     /// order, the names of callables, inputs. What a closure does cannot be compared; it counts by its step's id. Another
     /// plan gets [`PlanError::PlanMismatch`], another project's [`PlanError::RunExists`], and a run that another
     /// orchestrator over the same memory has in hand gets [`PlanError::RunElsewhere`].
+    ///
+    /// What is completed, failed, cancelled, or here already needs no place in the queue; all else gets
+    /// [`PlanError::QueueFull`] when there is none.
     #[must_use]
     pub fn run_id(mut self, run_id: impl Into<String>) -> Self {
         self.run_id = Some(run_id.into());

@@ -12,6 +12,7 @@ use super::line::Ticket;
 use super::links::{Links, stored};
 use super::machine::{self, Input, Position};
 use super::runner::Outcome;
+use super::status::RunInfo;
 use crate::memory::{Claim, Committed, FindRun, FoundRun, ListUnfinished, MemoryError};
 use crate::plan::{CheckedPlan, Output, StepError};
 use crate::project::Project;
@@ -101,6 +102,7 @@ impl ExecutionOrchestrator {
         let Some(waiting) = self.waiting.get_mut(&ticket) else { return Ok(()) };
         let run_id = waiting.run_id.clone();
         let goes_on = match found {
+            Err(MemoryError::RunHeld { run_id }) => return Err(PlanError::RunElsewhere { run_id }),
             Err(error) => {
                 self.refuse(ticket, PlanError::from_memory(run_id, error));
                 return Ok(());
@@ -175,18 +177,19 @@ impl ExecutionOrchestrator {
     /// That a run does not go on was stored, or was not.
     pub(crate) fn settled(
         &mut self,
-        run_id: &RunId,
+        info: RunInfo,
         stored: Result<Committed, MemoryError>,
         ctx: &mut Context<Self>,
     ) {
+        self.unsettled.remove(&info.run_id);
         if let Err(error) = stored {
-            let run_id = run_id.as_str();
+            let run_id = info.run_id.as_str();
             log::error!(
                 target: "lunacore::orchestrator", run_id;
                 "that run {run_id} is interrupted could not be stored: {error}"
             );
+            self.remember(info);
         }
-        self.unsettled.remove(run_id);
         self.ask_again(ctx);
     }
 
@@ -287,16 +290,19 @@ impl ExecutionOrchestrator {
             // It was told before, by an earlier start.
             return;
         }
-        let input = Input::Interrupt { reason: Arc::from(reason) };
+        let reason: Arc<str> = Arc::from(reason);
+        let told = Some(Arc::clone(&reason));
+        let info = RunInfo::interrupted(run_id.clone(), &waiting.plan, waiting.at, told);
+        let input = Input::Interrupt { reason };
         let Some(decision) = machine::decide(&waiting.plan, waiting.at, input) else { return };
         let request = self.links.commit.send(waiting.commit(decision));
         let myself = ctx.address().downgrade();
-        self.unsettled.insert(run_id.clone());
+        self.unsettled.insert(run_id);
         actix::spawn(async move {
             let stored = stored(request).await;
             // Until it is stored, nobody else takes it up.
             drop(waiting);
-            tell(&myself, Happened::Interrupted { run_id, stored });
+            tell(&myself, Happened::Interrupted { info: Box::new(info), stored });
         });
     }
 }
@@ -355,7 +361,7 @@ fn compare(
 }
 
 /// Only the plan that a run was accepted with may attach to it, and only from its own project.
-fn compare_records(
+pub(crate) fn compare_records(
     run_id: &RunId,
     (was_in, was): (&Project, &crate::plan::PlanRecord),
     (now_in, now): (&Project, &crate::plan::PlanRecord),
@@ -370,7 +376,7 @@ fn compare_records(
 }
 
 /// How a run that is over ended, as it was answered then.
-fn outcome_of(found: FoundRun) -> Outcome {
+pub(crate) fn outcome_of(found: FoundRun) -> Outcome {
     let completed: Vec<_> = found.outputs.iter().map(Output::to_value).collect();
     let RunRecord { run_id, state, cursor, attempt, failure, .. } = found.record;
     match (state, failure) {

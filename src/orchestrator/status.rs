@@ -71,6 +71,16 @@ impl RunInfo {
         });
         Self { state: at.state, completed: at.cursor, current, ..Self::queued(run_id, plan, None) }
     }
+
+    pub(crate) fn interrupted(
+        run_id: RunId,
+        plan: &CheckedPlan,
+        at: Position,
+        reason: Option<Arc<str>>,
+    ) -> Self {
+        let state = RunState::Interrupted;
+        Self { state, completed: at.cursor, reason, ..Self::queued(run_id, plan, None) }
+    }
 }
 
 impl From<RunRecord> for RunInfo {

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use crate::artifact::Artifact;
@@ -26,6 +26,9 @@ pub enum Fault {
 }
 
 /// A store that fails at a chosen commit.
+///
+/// Once it has died, its [readers](Store::reader) fail like itself: nobody of that process sees what is stored. Whoever is
+/// to be the next process opens the store that it was given.
 pub struct FaultyStore {
     inner: Box<dyn Store>,
     fault: Fault,
@@ -33,14 +36,21 @@ pub struct FaultyStore {
     commits: Arc<AtomicUsize>,
     /// The batch that is open is to fail when it ends.
     doomed: bool,
-    dead: bool,
+    dead: Arc<AtomicBool>,
+}
+
+/// A view of the store, which dies with it.
+struct View {
+    inner: Box<dyn Reader>,
+    dead: Arc<AtomicBool>,
 }
 
 impl FaultyStore {
     /// Fails at the commit with this number, counted from 1; never, at 0.
     #[must_use]
     pub fn new(inner: impl Store, fault: Fault, at: usize) -> Self {
-        Self { inner: Box::new(inner), fault, at, commits: Arc::default(), doomed: false, dead: false }
+        let (commits, dead) = (Arc::default(), Arc::default());
+        Self { inner: Box::new(inner), fault, at, commits, doomed: false, dead }
     }
 
     /// The number of commits that were asked for, to be read at any time.
@@ -50,12 +60,26 @@ impl FaultyStore {
     }
 
     fn alive(&self) -> Result<&dyn Store, StoreError> {
-        if self.dead { Err(broken()) } else { Ok(&*self.inner) }
+        check(&self.dead).map(|()| &*self.inner)
     }
 
     fn alive_mut(&mut self) -> Result<&mut dyn Store, StoreError> {
-        if self.dead { Err(broken()) } else { Ok(&mut *self.inner) }
+        check(&self.dead).map(|()| &mut *self.inner)
     }
+
+    fn die(&self) {
+        self.dead.store(true, Ordering::SeqCst);
+    }
+}
+
+impl View {
+    fn alive(&self) -> Result<&dyn Reader, StoreError> {
+        check(&self.dead).map(|()| &*self.inner)
+    }
+}
+
+fn check(dead: &AtomicBool) -> Result<(), StoreError> {
+    if dead.load(Ordering::SeqCst) { Err(broken()) } else { Ok(()) }
 }
 
 fn broken() -> StoreError {
@@ -79,7 +103,9 @@ impl Store for FaultyStore {
     fn end(&mut self) -> Result<(), StoreError> {
         self.alive_mut()?.end()?;
         if std::mem::take(&mut self.doomed) {
-            self.dead = self.fault == Fault::DieAfter;
+            if self.fault == Fault::DieAfter {
+                self.die();
+            }
             return Err(broken());
         }
         Ok(())
@@ -94,7 +120,7 @@ impl Store for FaultyStore {
         match self.fault {
             Fault::Fail => Err(broken().into()),
             Fault::Die => {
-                self.dead = true;
+                self.die();
                 Err(broken().into())
             }
             Fault::Panic => panic!("the disk is on fire"),
@@ -127,63 +153,72 @@ impl Store for FaultyStore {
     }
 
     fn reader(&self) -> Result<Option<Box<dyn Reader>>, StoreError> {
-        self.inner.reader()
+        let dead = Arc::clone(&self.dead);
+        let view = self.alive()?.reader()?.map(|inner| Box::new(View { inner, dead }) as Box<dyn Reader>);
+        Ok(view)
     }
 }
 
-impl Reader for FaultyStore {
-    fn last_seq(&self) -> Result<u64, StoreError> {
-        self.alive()?.last_seq()
-    }
+/// Reading what is alive.
+macro_rules! reads_while_alive {
+    ($($reader:ty)*) => {$(
+        impl Reader for $reader {
+            fn last_seq(&self) -> Result<u64, StoreError> {
+                self.alive()?.last_seq()
+            }
 
-    fn artifact(
-        &self,
-        project: &Project,
-        key: &str,
-        version: Option<u64>,
-    ) -> Result<Option<Artifact>, StoreError> {
-        self.alive()?.artifact(project, key, version)
-    }
+            fn artifact(
+                &self,
+                project: &Project,
+                key: &str,
+                version: Option<u64>,
+            ) -> Result<Option<Artifact>, StoreError> {
+                self.alive()?.artifact(project, key, version)
+            }
 
-    fn versions(&self, project: &Project, key: &str) -> Result<Vec<u64>, StoreError> {
-        self.alive()?.versions(project, key)
-    }
+            fn versions(&self, project: &Project, key: &str) -> Result<Vec<u64>, StoreError> {
+                self.alive()?.versions(project, key)
+            }
 
-    fn keys(
-        &self,
-        project: &Project,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<String>, StoreError> {
-        self.alive()?.keys(project, prefix, after, limit)
-    }
+            fn keys(
+                &self,
+                project: &Project,
+                prefix: &str,
+                after: Option<&str>,
+                limit: usize,
+            ) -> Result<Vec<String>, StoreError> {
+                self.alive()?.keys(project, prefix, after, limit)
+            }
 
-    fn run(&self, run_id: &RunId) -> Result<Option<RunRecord>, StoreError> {
-        self.alive()?.run(run_id)
-    }
+            fn run(&self, run_id: &RunId) -> Result<Option<RunRecord>, StoreError> {
+                self.alive()?.run(run_id)
+            }
 
-    fn plan(&self, run_id: &RunId) -> Result<Option<PlanRecord>, StoreError> {
-        self.alive()?.plan(run_id)
-    }
+            fn plan(&self, run_id: &RunId) -> Result<Option<PlanRecord>, StoreError> {
+                self.alive()?.plan(run_id)
+            }
 
-    fn runs(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
-        self.alive()?.runs(after, limit)
-    }
+            fn runs(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
+                self.alive()?.runs(after, limit)
+            }
 
-    fn unfinished(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
-        self.alive()?.unfinished(after, limit)
-    }
+            fn unfinished(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
+                self.alive()?.unfinished(after, limit)
+            }
 
-    fn outputs(&self, run_id: &RunId) -> Result<Option<Vec<Output>>, StoreError> {
-        self.alive()?.outputs(run_id)
-    }
+            fn outputs(&self, run_id: &RunId) -> Result<Option<Vec<Output>>, StoreError> {
+                self.alive()?.outputs(run_id)
+            }
 
-    fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {
-        self.alive()?.events(after, limit)
-    }
+            fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {
+                self.alive()?.events(after, limit)
+            }
 
-    fn run_events(&self, run_id: &RunId, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {
-        self.alive()?.run_events(run_id, after, limit)
-    }
+            fn run_events(&self, run_id: &RunId, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {
+                self.alive()?.run_events(run_id, after, limit)
+            }
+        }
+    )*};
 }
+
+reads_while_alive!(FaultyStore View);
