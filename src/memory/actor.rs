@@ -49,10 +49,11 @@ use crate::run::Durability;
 /// When a batch fails, what became of it is unknown. Everyone who waited for it gets [`MemoryError::Store`], the store
 /// is reopened, and whatever turns out to be stored is published. It is not tried again.
 pub struct ProjectMemory {
+    /// Views of a store that waits for a disk; `None` where the store answers at once. Before the store, so that they are
+    /// closed before it is: who closes a SQLite file last moves everything into it.
+    pub(super) readers: Option<Arc<Readers>>,
     /// Away while a batch is being written on the blocking pool.
     pub(super) store: Option<Box<dyn Store>>,
-    /// Views of a store that waits for a disk; `None` where the store answers at once.
-    pub(super) readers: Option<Arc<Readers>>,
     pub(super) access: AccessGuard,
     pub(super) claims: Claims,
     outlet: Outlet,
@@ -60,8 +61,10 @@ pub struct ProjectMemory {
     queue: Queue,
     /// A batch is being written, or is about to be.
     writing: bool,
-    /// Something stored with `Relaxed` is not flushed yet, and a timer runs.
+    /// Something stored with `Relaxed` is not flushed yet.
     unflushed: bool,
+    /// A timer runs, at the end of which it is.
+    flush_timer: bool,
     flush_due: bool,
     /// The last batch failed, and the store could not be reopened.
     broken: bool,
@@ -86,6 +89,7 @@ impl ProjectMemory {
             queue: Queue::default(),
             writing: false,
             unflushed: false,
+            flush_timer: false,
             flush_due: false,
             broken: false,
         }
@@ -206,9 +210,9 @@ impl ProjectMemory {
                     waiter.answer(result, at);
                 }
                 self.publish(events, ctx);
-                // A batch of which all was refused may have flushed nothing.
+                // One flush covers everything before it. But a batch of which all was refused may have flushed nothing.
                 if stored || waited == 0 {
-                    self.flush_in_time(durability, ctx);
+                    self.unflushed = durability == Durability::Relaxed;
                 }
             }
             Err(error) => {
@@ -218,14 +222,17 @@ impl ProjectMemory {
                 }
             }
         }
+        // A store that cannot be reopened is not asked for a flush again and again: the next write reopens it.
+        if !self.broken {
+            self.flush_in_time(ctx);
+        }
     }
 
-    fn flush_in_time(&mut self, durability: Durability, ctx: &mut Context<Self>) {
-        if durability == Durability::Immediate {
-            // One flush covers everything before it.
-            self.unflushed = false;
-        } else if !std::mem::replace(&mut self.unflushed, true) {
+    /// One timer, however often flushed and unflushed writes take turns.
+    fn flush_in_time(&mut self, ctx: &mut Context<Self>) {
+        if self.unflushed && !std::mem::replace(&mut self.flush_timer, true) {
             ctx.run_later(RELAXED_WINDOW, |this, ctx| {
+                this.flush_timer = false;
                 this.flush_due = true;
                 if !this.writing {
                     this.write_next(ctx);

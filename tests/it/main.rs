@@ -14,9 +14,15 @@ mod conformance;
 mod control;
 #[cfg(feature = "sqlite")]
 mod crash;
+#[cfg(all(feature = "sqlite", target_os = "linux"))]
+mod disk;
+#[cfg(all(feature = "sqlite", target_os = "linux"))]
+mod disk_model;
 mod engine;
 mod events;
 mod faults;
+#[cfg(feature = "sqlite")]
+mod fixture;
 mod history;
 mod logging;
 mod memory;

@@ -559,3 +559,21 @@ async fn many_plans_at_once_share_a_store() {
     assert_eq!(count("SELECT count(*) FROM steps"), 200);
     assert_eq!(count("SELECT max(seq) - count(*) FROM events"), 0);
 }
+
+#[actix::test]
+async fn a_store_that_was_shut_down_is_one_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("runs.db");
+    let engine = Engine::builder().memory(ProjectMemory::open(&path).unwrap()).start().unwrap();
+    engine.execute([Step::new("x", || "x")]).await.unwrap();
+    engine.shutdown(Shutdown::now()).await;
+    drop(engine);
+    // The memory goes when its last address has; until then the lock is held.
+    while matches!(SqliteStore::open(&path), Err(OpenError::InUse { .. })) {
+        tokio::task::yield_now().await;
+    }
+    let copy = dir.path().join("copy.db");
+    std::fs::copy(&path, &copy).unwrap();
+    assert!(!dir.path().join("runs.db-wal").exists());
+    assert_eq!(SqliteStore::open_read_only(&copy).unwrap().runs(None, 9).unwrap().len(), 1);
+}

@@ -56,14 +56,22 @@ pub(super) fn writer(path: &Path) -> Result<Connection, OpenError> {
          PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = {SQLITE_LOG_PAGES}; PRAGMA trusted_schema = OFF;"
     );
     connection.execute_batch(&settings).map_err(refused)?;
-    let set = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0));
-    let mode: String = set.map_err(refused)?;
+    let mode = write_ahead(&connection).map_err(refused)?;
     if mode != "wal" {
         // A network file system, for example. Without it, readers would wait for commits.
         return Err(failed(path, format!("a write-ahead log is not possible there, only the mode {mode:?}")));
     }
     schema::upgrade(&mut connection).map_err(refused)?;
     Ok(connection)
+}
+
+/// Asks for a write-ahead log, and answers which sort of journal there is now.
+///
+/// The statement is run to its end: SQLite says `wal` first, and commits the change afterwards, which may fail.
+fn write_ahead(connection: &Connection) -> rusqlite::Result<String> {
+    let mut statement = connection.prepare("PRAGMA journal_mode = WAL")?;
+    let modes: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(modes.concat())
 }
 
 /// A connection that reads what is stored, while another one writes or none does.

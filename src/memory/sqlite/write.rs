@@ -63,9 +63,15 @@ impl Writer {
     /// When a sync fails, the kernel may give up the pages that it could not write, and still answer reads from its memory as
     /// if they were on disk; the next sync then succeeds. So after a failure nothing in the log that can be read may be
     /// believed to be durable, until all of it is written once more, to the other file, and synced there.
+    ///
+    /// That the log is empty now is not synced by that, and what the disk has of the old one is older than the database. So a
+    /// new one is begun, and synced.
     pub(super) fn checkpoint(&self) -> Result<(), Fault> {
         let busy: i64 = self.view.0.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-        if busy == 0 { Ok(()) } else { Err(Fault::Busy) }
+        if busy != 0 {
+            return Err(Fault::Busy);
+        }
+        Ok(schema::touch(&self.view.0)?)
     }
 
     pub(super) fn begin(&mut self, durability: Durability) -> Result<(), Fault> {
