@@ -136,6 +136,10 @@ pub const SQLITE_LOG_PAGES: usize = 4_096;
 /// Statements that a connection of a SQLite store keeps prepared: more than there are.
 pub const SQLITE_STATEMENTS: usize = 64;
 
+/// Events that the SQLite store keeps in one row. Those of a commit share one, but for a run that is resumed with many steps: a
+/// page of its events must not cost the reading of all.
+pub const SQLITE_EVENTS_PER_ROW: usize = 100;
+
 /// Keys of which the SQLite store remembers the last version, and unfinished runs of which it remembers where they stand:
 /// what is not remembered is looked up. A few hundred bytes each.
 pub const SQLITE_REMEMBERED: usize = 20_000;

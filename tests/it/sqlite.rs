@@ -75,14 +75,54 @@ fn outputs_events_and_artifacts_come_back_as_they_were_and_are_stored_once() {
     let sql = Connection::open(&path).unwrap();
     let count = |query: &str| sql.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!(
-        count("SELECT count(*) FROM artifacts WHERE data IS NULL AND meta IS NULL"),
+        count("SELECT count(*) FROM steps WHERE key_no > 0 AND version > 0 AND length(artifact_id) = 16"),
         outputs.len() as i64
     );
-    assert_eq!(count("SELECT count(*) FROM events WHERE payload ->> '$.result' IS NOT NULL"), 0);
+    assert_eq!(count("SELECT count(*) FROM artifacts"), outputs.len() as i64, "the further ones");
+    assert_eq!(count("SELECT count(*) FROM events"), outputs.len() as i64 + 1, "one a commit");
+    assert_eq!(count("SELECT count(*) FROM events WHERE payload LIKE '%result%'"), 0);
     assert_eq!(
         count("SELECT count(*) FROM steps WHERE typeof(output) = 'text' AND NOT json_valid(output)"),
         0
     );
+}
+
+#[test]
+fn a_page_of_events_may_begin_and_end_anywhere() {
+    let (_folder, path) = place();
+    let mut sqlite = SqliteStore::open(&path).unwrap();
+    let output = "x".into_output().unwrap();
+    let mut resumed = move_to("b", RunState::Running, 2);
+    resumed.events = vec![EventKind::PlanResumed { completed: 250 }];
+    resumed.events.extend((0..250).map(|step| EventKind::TaskRecovered { task_id: step_id(step) }));
+    let first = [accept("a", 3, RunState::Running), accept("b", 3, RunState::Running)];
+    let steps = (0..2).flat_map(|n| ["a", "b"].map(|run| step(run, n, 3, &output, 0)));
+    let nothing = move_to("a", RunState::Running, 2);
+    let all = store(&mut sqlite, first.into_iter().chain(steps).chain([nothing, resumed]));
+    assert_eq!(all.len(), 6 + 8 + 251);
+    let seqs: Vec<u64> = all.iter().filter_map(Event::seq).collect();
+    assert_eq!(seqs, (1..=265).collect::<Vec<u64>>());
+    let of_run = |run: Option<&str>| {
+        let of = |event: &&Event| run.is_none_or(|run| event.run_id() == Some(&run_id(run)));
+        all.iter().filter(of).cloned().collect::<Vec<Event>>()
+    };
+    for after in (0..20).chain([100, 112, 113, 114, 115, 212, 213, 214, 264, 265, 266, u64::MAX]) {
+        for limit in [0, 1, 2, 3, 99, 100, 101, 1_000] {
+            for run in [None, Some("a"), Some("b")] {
+                let events = of_run(run).into_iter().filter(|event| event.seq() > Some(after)).take(limit);
+                let read = match run {
+                    None => sqlite.events(after, limit),
+                    Some(run) => sqlite.run_events(&run_id(run), after, limit),
+                };
+                assert_eq!(read.unwrap(), events.collect::<Vec<_>>(), "{limit} of {run:?} behind {after}");
+            }
+        }
+    }
+    drop(sqlite);
+    assert_eq!(SqliteStore::open(&path).unwrap().last_seq().unwrap(), 265);
+    let sql = Connection::open(&path).unwrap();
+    let shown = "SELECT count(*) || ' ' || max(seq) || ' ' || count(DISTINCT task_id) FROM event_log";
+    assert_eq!(sql.query_row(shown, [], |row| row.get::<_, String>(0)).unwrap(), "265 265 250");
 }
 
 #[test]
@@ -450,23 +490,30 @@ fn a_row_that_somebody_broke_is_an_error_that_names_it() {
         ("UPDATE steps SET output = '{' WHERE step = 1", "steps", "1 1"),
         ("UPDATE steps SET output = 1.5 WHERE step = 1", "steps", "1 1"),
         ("DELETE FROM steps WHERE step = 0", "steps", "1 1"),
-        ("UPDATE artifacts SET id = x'00'", "artifacts", "1 1"),
-        ("UPDATE artifacts SET meta = '['", "artifacts", "1 1"),
-        ("DELETE FROM steps WHERE step = 0", "artifacts", "1 1"),
-        ("UPDATE events SET payload = '[]' WHERE seq = 2", "events", "2"),
-        ("UPDATE events SET id = x'' WHERE seq = 2", "events", "2"),
+        ("UPDATE artifacts SET id = x'00'", "artifacts", "2 2"),
+        ("UPDATE artifacts SET meta = '['", "artifacts", "2 2"),
+        ("UPDATE artifacts SET data = 1.5", "artifacts", "2 2"),
+        ("UPDATE artifacts SET version = -1 WHERE version = 1", "artifacts", "2 -1"),
+        ("UPDATE steps SET artifact_id = NULL", "steps", "1 1"),
+        ("UPDATE steps SET version = -2 WHERE step = 1", "steps", "1 1"),
+        ("UPDATE events SET payload = '[]' WHERE seq = 1", "events", "1"),
+        ("UPDATE events SET payload = '{' WHERE seq = 1", "events", "1"),
+        ("UPDATE events SET ids = x'' WHERE seq = 1", "events", "1"),
+        ("UPDATE events SET ids = zeroblob(49) WHERE seq = 1", "events", "1"),
+        ("UPDATE events SET at = -1 WHERE seq = 4", "events", "4"),
         ("DELETE FROM steps WHERE step = 0", "events", "4"),
     ] {
         let (_folder, path) = place();
         let mut sqlite = SqliteStore::open(&path).unwrap();
-        let steps = (0..2).map(|n| step("r", n, 2, &output, 0));
+        let steps = (0..2).map(|n| step("r", n, 2, &output, 1));
         store(&mut sqlite, std::iter::once(accept("r", 2, RunState::Running)).chain(steps));
+        let artifact = |key| sqlite.artifact(&Project::default(), key, None);
         Connection::open(&path).unwrap().execute_batch(edit).unwrap();
         let failed = match table {
             "runs" if edit.contains("plan") => sqlite.plan(&run_id("r")).map(drop),
             "runs" => sqlite.runs(None, 9).map(drop),
-            "steps" => sqlite.outputs(&run_id("r")).map(drop),
-            "artifacts" => sqlite.artifact(&Project::default(), "task:s0", None).map(drop),
+            "steps" => artifact("task:s1").and_then(|_| sqlite.outputs(&run_id("r"))).map(drop),
+            "artifacts" => artifact("k0").and_then(|_| sqlite.versions(&Project::default(), "k0")).map(drop),
             _ => match sqlite.events(0, 9) {
                 Err(MemoryError::Store(error)) => Err(error),
                 other => panic!("{edit}: {other:?}"),
@@ -485,12 +532,11 @@ fn events_that_somebody_deleted_are_told_as_gone() {
     store(&mut sqlite, [accept("a", 1, RunState::Running), accept("b", 1, RunState::Running)]);
     Connection::open(&path).unwrap().execute_batch("DELETE FROM events WHERE seq <= 2").unwrap();
     let gone = |read: Result<Vec<Event>, MemoryError>| {
-        matches!(read, Err(MemoryError::HistoryGone { first: 3, .. }))
+        matches!(read, Err(MemoryError::HistoryGone { first: 4, .. }))
     };
-    assert!(
-        gone(sqlite.events(0, 9)) && gone(sqlite.events(1, 9)) && gone(sqlite.run_events(&run_id("a"), 0, 9))
-    );
-    assert_eq!(sqlite.events(2, 9).unwrap().len(), 4);
+    assert!(gone(sqlite.events(0, 9)) && gone(sqlite.events(2, 9)));
+    assert!(gone(sqlite.run_events(&run_id("a"), 0, 9)) && gone(sqlite.run_events(&run_id("a"), 1, 9)));
+    assert_eq!(sqlite.events(3, 9).unwrap().len(), 3);
     assert_eq!(sqlite.run_events(&run_id("b"), 0, 9).unwrap().len(), 3);
 }
 
@@ -557,7 +603,7 @@ async fn many_plans_at_once_share_a_store() {
     let sql = Connection::open(&path).unwrap();
     let count = |query: &str| sql.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!(count("SELECT count(*) FROM steps"), 200);
-    assert_eq!(count("SELECT max(seq) - count(*) FROM events"), 0);
+    assert_eq!(count("SELECT max(seq) - count(*) FROM event_log"), 0);
 }
 
 #[actix::test]

@@ -1,4 +1,4 @@
-//! The payload of an event: the fields of its kind as JSON, without the type, and without a result that is stored already.
+//! The payload of a row of events: an array with the fields of each, but for a result that is stored already.
 
 use std::sync::Arc;
 
@@ -6,79 +6,91 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use rusqlite::types::ValueRef;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::rows::{Read, output};
-use crate::event::EventKind;
+use crate::event::{Event, EventKind};
 use crate::plan::Output;
 
 /// The two types of every step, which take the short way. All others are taken as serde has them.
 const STARTED: &str = "task.started";
 const COMPLETED: &str = "task.completed";
 
-#[derive(Serialize)]
-struct StartedRef<'a> {
-    task_id: &'a str,
-    agent_id: &'a str,
-    attempt: u32,
-}
-
+/// The fields of those two.
 #[derive(Deserialize)]
-struct Started {
+#[serde(deny_unknown_fields)]
+struct Short<'a> {
+    #[serde(rename = "type")]
+    event_type: &'a str,
     task_id: Arc<str>,
-    agent_id: Arc<str>,
-    attempt: u32,
+    agent_id: Option<Arc<str>>,
+    attempt: Option<u32>,
 }
 
-#[derive(Serialize)]
-struct CompletedRef<'a> {
-    task_id: &'a str,
-    /// Only of an event that tells of another output than the one that was stored with it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<&'a Value>,
-    /// The same where that is bytes: base64.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Completed {
-    task_id: Arc<str>,
-    bytes: Option<String>,
-}
-
-/// The payload, and the step whose stored output is the event's result. `output` is what is stored with the event.
+/// The payload of these events, and the step whose stored output is the result of one. `output` is what is stored with them.
 pub(super) fn payload(
+    events: &[Event],
+    output: Option<&(usize, Output)>,
+) -> Result<(Vec<u8>, Option<usize>), serde_json::Error> {
+    // Room for the two events of a step.
+    let mut json = Vec::with_capacity(192);
+    let mut step = None;
+    json.push(b'[');
+    for (index, event) in events.iter().enumerate() {
+        if index > 0 {
+            json.push(b',');
+        }
+        step = append(&mut json, event.kind(), output)?.or(step);
+    }
+    json.push(b']');
+    Ok((json, step))
+}
+
+/// Writes one event behind the others.
+fn append(
+    json: &mut Vec<u8>,
     kind: &EventKind,
     output: Option<&(usize, Output)>,
-) -> Result<(String, Option<usize>), serde_json::Error> {
-    let json = match kind {
+) -> Result<Option<usize>, serde_json::Error> {
+    match kind {
         EventKind::TaskStarted { task_id, agent_id, attempt } => {
-            serde_json::to_string(&StartedRef { task_id, agent_id, attempt: *attempt })?
+            json.extend_from_slice(br#"{"type":"task.started","task_id":"#);
+            serde_json::to_writer(&mut *json, task_id)?;
+            json.extend_from_slice(br#","agent_id":"#);
+            serde_json::to_writer(&mut *json, agent_id)?;
+            json.extend_from_slice(br#","attempt":"#);
+            serde_json::to_writer(&mut *json, attempt)?;
+            json.push(b'}');
         }
         EventKind::TaskCompleted { task_id, result } => {
+            json.extend_from_slice(br#"{"type":"task.completed","task_id":"#);
+            serde_json::to_writer(&mut *json, task_id)?;
             let step = output.filter(|(_, output)| same(output, result)).map(|(step, _)| *step);
-            let (result, bytes) = match result {
-                _ if step.is_some() => (None, None),
-                Output::Json(value) => (Some(&**value), None),
-                Output::Bytes(bytes) => (None, Some(BASE64_STANDARD.encode(bytes))),
-            };
-            return Ok((serde_json::to_string(&CompletedRef { task_id, result, bytes })?, step));
-        }
-        EventKind::PlanStarted {} | EventKind::PlanCompleted {} | EventKind::PlanCancelled {} => {
-            "{}".to_owned()
-        }
-        EventKind::Custom { payload, .. } => serde_json::to_string(payload)?,
-        other => {
-            let mut fields = serde_json::to_value(other)?;
-            if let Value::Object(fields) = &mut fields {
-                fields.remove("type");
+            match result {
+                _ if step.is_some() => {}
+                // Only of an event that tells of another output than the one that was stored with it.
+                Output::Json(value) => {
+                    json.extend_from_slice(br#","result":"#);
+                    serde_json::to_writer(&mut *json, value)?;
+                }
+                Output::Bytes(bytes) => {
+                    json.extend_from_slice(br#","bytes":"#);
+                    serde_json::to_writer(&mut *json, &BASE64_STANDARD.encode(bytes))?;
+                }
             }
-            fields.to_string()
+            json.push(b'}');
+            return Ok(step);
         }
-    };
-    Ok((json, None))
+        // Its own fields may have any name, and the type must be found again.
+        EventKind::Custom { event_type, payload } => {
+            let mut fields = payload.clone();
+            fields.insert("type".to_owned(), Value::from(&**event_type));
+            serde_json::to_writer(json, &fields)?;
+        }
+        other => serde_json::to_writer(json, other)?,
+    }
+    Ok(None)
 }
 
 /// Mostly they share their content, and then a large one need not be compared.
@@ -89,30 +101,51 @@ fn same(one: &Output, other: &Output) -> bool {
     }
 }
 
-/// The kind again. `stored` is the output of its step, null where it has none.
-pub(super) fn kind(event_type: &str, payload: &str, stored: ValueRef<'_>) -> Read<EventKind> {
-    match event_type {
-        STARTED => {
-            if let Ok(Started { task_id, agent_id, attempt }) = serde_json::from_str(payload) {
-                return Ok(EventKind::TaskStarted { task_id, agent_id, attempt });
-            }
-        }
-        COMPLETED => {
-            if let Ok(Completed { task_id, bytes }) = serde_json::from_str(payload) {
-                if stored != ValueRef::Null {
-                    return Ok(EventKind::TaskCompleted { task_id, result: output(stored)? });
-                }
-                if let Some(bytes) = bytes {
-                    let result = Output::Bytes(Bytes::from(BASE64_STANDARD.decode(bytes)?));
-                    return Ok(EventKind::TaskCompleted { task_id, result });
-                }
-            }
-        }
-        _ => {}
+/// The kinds again. `stored` is the output of their step, null where they have none.
+pub(super) fn kinds(payload: &str, stored: ValueRef<'_>) -> Read<Vec<EventKind>> {
+    if let Ok(list) = serde_json::from_str::<Vec<Short<'_>>>(payload)
+        && let Some(kinds) = list.into_iter().map(|fields| short(fields, stored)).collect()
+    {
+        return kinds;
     }
-    let mut fields: Map<String, Value> = serde_json::from_str(payload)?;
-    fields.insert("type".to_owned(), Value::from(event_type));
+    let list: Vec<Map<String, Value>> = serde_json::from_str(payload)?;
+    list.into_iter().map(|fields| long(fields, stored)).collect()
+}
+
+/// `None` where it is another kind.
+fn short(fields: Short<'_>, stored: ValueRef<'_>) -> Option<Read<EventKind>> {
+    let Short { event_type, task_id, agent_id, attempt } = fields;
+    match (event_type, agent_id, attempt) {
+        (STARTED, Some(agent_id), Some(attempt)) => {
+            Some(Ok(EventKind::TaskStarted { task_id, agent_id, attempt }))
+        }
+        (COMPLETED, None, None) => {
+            Some(stored_output(stored).map(|result| EventKind::TaskCompleted { task_id, result }))
+        }
+        _ => None,
+    }
+}
+
+fn long(fields: Map<String, Value>, stored: ValueRef<'_>) -> Read<EventKind> {
+    if fields.get("type").is_some_and(|own| own == COMPLETED)
+        && !fields.contains_key("result")
+        && let Some(Value::String(task_id)) = fields.get("task_id")
+    {
+        let task_id = Arc::from(&**task_id);
+        let result = match fields.get("bytes").and_then(Value::as_str) {
+            Some(bytes) => Output::Bytes(Bytes::from(BASE64_STANDARD.decode(bytes)?)),
+            None => stored_output(stored)?,
+        };
+        return Ok(EventKind::TaskCompleted { task_id, result });
+    }
     Ok(EventKind::deserialize(Value::Object(fields))?)
+}
+
+fn stored_output(stored: ValueRef<'_>) -> Read<Output> {
+    match stored {
+        ValueRef::Null => Err("the output of its step is not stored".into()),
+        stored => output(stored),
+    }
 }
 
 #[cfg(test)]
@@ -120,18 +153,24 @@ mod tests {
     use super::*;
     use crate::memory::sqlite::rows::Cell;
     use crate::plan::IntoOutput;
-    use crate::run::{FailureKind, StepFailure};
+    use crate::run::{FailureKind, RunId, StepFailure};
     use serde_json::json;
+    use std::time::SystemTime;
 
-    fn round(kind: &EventKind, output: Option<&(usize, Output)>) -> (String, Option<usize>) {
-        let (payload, step) = payload(kind, output).unwrap();
+    /// All in one row.
+    fn round(kinds: &[EventKind], output: Option<&(usize, Output)>) -> (String, Option<usize>) {
+        let run_id: RunId = "r".parse().unwrap();
+        let stored = |kind: &EventKind| Event::stored(1, SystemTime::now(), run_id.clone(), kind.clone());
+        let events: Vec<Event> = kinds.iter().map(stored).collect();
+        let (payload, step) = payload(&events, output).unwrap();
+        let payload = String::from_utf8(payload).unwrap();
         let cell = output.filter(|_| step.is_some()).map(|(_, output)| Cell::of(output).unwrap());
         let text = cell.as_ref().map(|cell| match cell.to_sql() {
             rusqlite::types::ToSqlOutput::Borrowed(value) => rusqlite::types::Value::try_from(value).unwrap(),
             _ => panic!("cells are borrowed"),
         });
         let stored = text.as_ref().map_or(ValueRef::Null, ValueRef::from);
-        assert_eq!(&super::kind(kind.event_type(), &payload, stored).unwrap(), kind);
+        assert_eq!(super::kinds(&payload, stored).unwrap(), kinds);
         (payload, step)
     }
 
@@ -159,9 +198,11 @@ mod tests {
                 payload: Map::from_iter([("sum".to_owned(), json!([1.5, u64::MAX, null]))]),
             },
         ];
-        for kind in kinds {
-            assert_eq!(round(&kind, None).1, None);
+        for kind in &kinds {
+            assert_eq!(round(std::slice::from_ref(kind), None).1, None);
         }
+        assert_eq!(round(&kinds, None).1, None);
+        assert_eq!(round(&[], None).0, "[]");
     }
 
     #[test]
@@ -170,11 +211,13 @@ mod tests {
             ("x".into_output().unwrap(), Bytes::from_static(b"\xff").into_output().unwrap());
         let completed =
             |result: &Output| EventKind::TaskCompleted { task_id: Arc::from("a"), result: result.clone() };
-        let left_out = (r#"{"task_id":"a"}"#.to_owned(), Some(4));
-        assert_eq!(round(&completed(&stored), Some(&(4, stored.clone()))), left_out);
-        assert_eq!(round(&completed(&other), Some(&(4, other.clone()))), left_out);
-        assert_eq!(round(&completed(&stored), None).1, None);
-        assert_eq!(round(&completed(&stored), Some(&(4, other.clone()))).1, None);
-        assert_eq!(round(&completed(&other), Some(&(4, stored))).1, None);
+        let left_out = (r#"[{"type":"task.completed","task_id":"a"}]"#.to_owned(), Some(4));
+        assert_eq!(round(&[completed(&stored)], Some(&(4, stored.clone()))), left_out);
+        assert_eq!(round(&[completed(&other)], Some(&(4, other.clone()))), left_out);
+        assert_eq!(round(&[completed(&stored)], None).1, None);
+        assert_eq!(round(&[completed(&stored)], Some(&(4, other.clone()))).1, None);
+        assert_eq!(round(&[completed(&other)], Some(&(4, stored.clone()))).1, None);
+        let all = [completed(&other), completed(&stored), EventKind::PlanCompleted {}, completed(&stored)];
+        assert_eq!(round(&all, Some(&(4, stored))).1, Some(4));
     }
 }

@@ -9,6 +9,26 @@ use super::rows::number;
 use crate::limits::SQLITE_REMEMBERED;
 use crate::project::Project;
 
+/// The results of steps have their artifacts in their own rows: these go, and the outputs stay.
+macro_rules! forget_results {
+    () => {
+        "UPDATE steps SET key_no = NULL, version = NULL, artifact_id = NULL WHERE "
+    };
+}
+
+/// The largest version that a key has, or 0.
+macro_rules! largest {
+    ($key:literal) => {
+        concat!(
+            "max(ifnull((SELECT version FROM artifacts WHERE key_no = ",
+            $key,
+            " ORDER BY version DESC LIMIT 1), 0), ifnull((SELECT version FROM steps WHERE key_no = ",
+            $key,
+            " ORDER BY version DESC LIMIT 1), 0))"
+        )
+    };
+}
+
 /// A key's number, and the largest version it has had.
 #[derive(Debug, Clone, Copy)]
 struct Last {
@@ -59,14 +79,22 @@ impl Keys {
         let left: Option<i64> = match version {
             None => {
                 connection.prepare_cached("DELETE FROM artifacts WHERE key_no = ?1")?.execute([last.no])?;
+                connection.prepare_cached(concat!(forget_results!(), "key_no = ?1"))?.execute([last.no])?;
                 None
             }
             Some(version) => {
+                let which = (last.no, number(version));
                 let sql = "DELETE FROM artifacts WHERE key_no = ?1 AND version = ?2";
-                if connection.prepare_cached(sql)?.execute((last.no, number(version)))? == 0 {
+                let mut deleted = connection.prepare_cached(sql)?.execute(which)?;
+                if deleted == 0 {
+                    let sql = concat!(forget_results!(), "key_no = ?1 AND version = ?2");
+                    deleted = connection.prepare_cached(sql)?.execute(which)?;
+                }
+                if deleted == 0 {
                     return Ok(false);
                 }
-                connection.prepare_cached(LARGEST)?.query_row([last.no], |row| row.get(0)).optional()?
+                let sql = concat!("SELECT nullif(", largest!("?1"), ", 0)");
+                connection.prepare_cached(sql)?.query_row([last.no], |row| row.get(0))?
             }
         };
         match left {
@@ -99,12 +127,12 @@ impl Keys {
     }
 }
 
-const LARGEST: &str = "SELECT version FROM artifacts WHERE key_no = ?1 ORDER BY version DESC LIMIT 1";
-
 fn find(connection: &Connection, project: &Project, key: &str) -> Result<Option<Last>, Fault> {
-    let sql = "SELECT no, max(floor, ifnull((SELECT version FROM artifacts WHERE key_no = k.no \
-               ORDER BY version DESC LIMIT 1), 0)) \
-               FROM artifact_keys k WHERE tenant = ?1 AND project = ?2 AND key = ?3";
+    let sql = concat!(
+        "SELECT no, max(floor, ",
+        largest!("k.no"),
+        ") FROM artifact_keys k WHERE tenant = ?1 AND project = ?2 AND key = ?3"
+    );
     let read = |row: &rusqlite::Row<'_>| Ok(Last { no: row.get(0)?, version: row.get(1)? });
     let mut statement = connection.prepare_cached(sql)?;
     Ok(statement.query_row((project.tenant(), project.project(), key), read).optional()?)

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Params, Row};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::error::{Fault, Unreadable};
-use super::events;
+use super::events as payload;
 use super::rows::{
-    Read, data, integer, number, optional_text, output, output_data, record, record_columns, text, time, uuid,
+    Read, data, integer, number, optional_text, output, output_data, record, record_columns, text, time,
 };
-use crate::artifact::{Artifact, TASK_PREFIX};
+use crate::artifact::{Artifact, TASK_PREFIX, task_result};
 use crate::event::Event;
 use crate::memory::error::{MemoryError, StoreError};
 use crate::memory::store::Reader;
@@ -45,25 +45,44 @@ fn cell(row: &Row<'_>, column: usize) -> String {
 #[derive(Debug)]
 pub(super) struct View(pub(super) Connection);
 
+/// The versions of a key, which are in two tables: the primary key of the row, whether it is one of `steps`, the version, and
+/// what else is asked for.
 macro_rules! artifact_query {
-    ($and:literal) => {
+    ($own:literal, $result:literal, $and:literal, $order:literal) => {
         concat!(
-            "SELECT a.key_no, a.version, a.id, a.type, a.created_at, a.meta, r.run_id, a.step, a.data, s.output \
-             FROM artifact_keys k JOIN artifacts a ON a.key_no = k.no \
-             LEFT JOIN runs r ON r.no = a.run LEFT JOIN steps s ON s.run = a.run AND s.step = a.step \
+            "SELECT a.key_no, a.version, 0, a.version",
+            $own,
+            " FROM artifact_keys k JOIN artifacts a ON a.key_no = k.no LEFT JOIN runs r ON r.no = a.run \
              WHERE k.tenant = ?1 AND k.project = ?2 AND k.key = ?3",
-            $and
+            $and,
+            " UNION ALL SELECT s.run, s.step, 1, s.version",
+            $result,
+            " FROM artifact_keys k JOIN steps s ON s.key_no = k.no LEFT JOIN runs r ON r.no = s.run \
+             WHERE k.tenant = ?1 AND k.project = ?2 AND k.key = ?3",
+            $and,
+            " ORDER BY 4 ",
+            $order
+        )
+    };
+    ($and:literal) => {
+        artifact_query!(
+            ", a.id, a.created_at, r.run_id, a.data, a.type, a.meta",
+            ", s.artifact_id, s.at, r.run_id, s.output, NULL, NULL",
+            $and,
+            "DESC LIMIT 1"
         )
     };
 }
 
+/// From the row that has the event behind the one with the number ?1.
 macro_rules! event_query {
     ($and:literal) => {
         concat!(
-            "SELECT e.seq, e.id, e.run, r.run_id, e.type, e.at, e.payload, e.step, s.output FROM events e \
-             LEFT JOIN runs r ON r.no = e.run LEFT JOIN steps s ON s.run = e.run AND s.step = e.step WHERE ",
+            "SELECT e.seq, e.run, r.run_id, e.at, e.ids, e.payload, e.step, s.output FROM events e \
+             LEFT JOIN runs r ON r.no = e.run LEFT JOIN steps s ON s.run = e.run AND s.step = e.step WHERE e.seq >= \
+             ifnull((SELECT seq FROM events WHERE seq <= ?1 + 1 ORDER BY seq DESC LIMIT 1), ?1)",
             $and,
-            " ORDER BY e.seq LIMIT ?1"
+            " ORDER BY e.seq"
         )
     };
 }
@@ -97,6 +116,41 @@ impl View {
         Ok(self.all(sql, params, table, read)?.pop())
     }
 
+    /// The same for rows of both tables that have artifacts.
+    fn versions_of<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        mut read: impl FnMut(&Row<'_>) -> Read<T>,
+    ) -> Result<Vec<T>, Fault> {
+        let read = |row: &Row<'_>| {
+            let table = if row.get(2)? { STEPS } else { ARTIFACTS };
+            Ok(read(row).map_err(|source| table.unreadable(row, source)))
+        };
+        self.all(sql, params, ARTIFACTS, read)?.into_iter().collect()
+    }
+
+    /// At most `limit` events behind `after`. A page may begin and end in the middle of a row.
+    fn events_of(
+        &self,
+        sql: &str,
+        params: impl Params,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Event>, Fault> {
+        let mut statement = self.0.prepare_cached(sql)?;
+        let mut rows = statement.query(params)?;
+        let mut found = Vec::new();
+        let mut last_run = None;
+        while found.len() < limit
+            && let Some(row) = rows.next()?
+        {
+            events(row, after, &mut last_run, &mut found).map_err(|source| EVENTS.unreadable(row, source))?;
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
     /// A run and its number.
     pub(super) fn find(&self, run_id: &RunId) -> Result<Option<(i64, RunRecord)>, Fault> {
         let sql = concat!("SELECT ", record_columns!(), " FROM runs WHERE run_id = ?1");
@@ -128,22 +182,21 @@ impl View {
     }
 }
 
-/// An artifact of the step's result has no meta and no data of its own: both are made of what is stored of the step.
+/// The artifact of a step's result has a type and a meta that follow from that, and the output is its data.
 fn artifact(row: &Row<'_>, project: &Project, key: &str) -> Read<Artifact> {
-    let content = match row.get_ref(8)? {
-        ValueRef::Null => output_data(row.get_ref(9)?)?,
-        own => data(own)?,
-    };
+    let is_result = row.get(2)?;
+    let content = if is_result { output_data(row.get_ref(7)?)? } else { data(row.get_ref(7)?)? };
     let mut artifact =
-        Artifact::new(project.clone(), key.to_owned(), integer(row, 1)?, content, time(row.get(4)?)?);
-    artifact.id = uuid(row, 2)?;
-    artifact.artifact_type = Arc::from(text(row, 3)?);
+        Artifact::new(project.clone(), key.to_owned(), integer(row, 3)?, content, time(row.get(5)?)?);
+    artifact.id = Uuid::from_slice(row.get_ref(4)?.as_blob()?)?;
     artifact.run_id = optional_text(row, 6)?.map(str::parse).transpose()?;
-    artifact.meta = match (optional_text(row, 5)?, row.get::<_, Option<i64>>(7)?) {
-        (Some(meta), _) => serde_json::from_str(meta)?,
-        (None, Some(step)) => step_meta(step, key.strip_prefix(TASK_PREFIX).unwrap_or(key)),
-        (None, None) => Map::new(),
-    };
+    if is_result {
+        artifact.artifact_type = task_result();
+        artifact.meta = step_meta(row.get(1)?, key.strip_prefix(TASK_PREFIX).unwrap_or(key));
+    } else {
+        artifact.artifact_type = Arc::from(text(row, 8)?);
+        artifact.meta = optional_text(row, 9)?.map(serde_json::from_str).transpose()?.unwrap_or_default();
+    }
     Ok(artifact)
 }
 
@@ -152,32 +205,44 @@ pub(super) fn step_meta(step: i64, step_id: &str) -> Map<String, Value> {
     Map::from_iter([("step".to_owned(), Value::from(step)), ("step_id".to_owned(), Value::from(step_id))])
 }
 
-/// Reads events. Those of one run mostly stand together and share its id.
-fn event_reader() -> impl FnMut(&Row<'_>) -> Read<Event> {
-    let mut last: Option<(i64, RunId)> = None;
-    move |row| {
-        let run_id = match (row.get::<_, Option<i64>>(2)?, &last) {
-            (None, _) => None,
-            (Some(run), Some((known, run_id))) if run == *known => Some(run_id.clone()),
-            (Some(run), _) => {
-                let run_id: RunId = text(row, 3)?.parse()?;
-                last = Some((run, run_id.clone()));
-                Some(run_id)
-            }
-        };
-        let stored = row.get_ref(8)?;
-        if stored == ValueRef::Null && row.get_ref(7)? != ValueRef::Null {
-            return Err("the output of its step is not stored".into());
-        }
-        let kind = events::kind(text(row, 4)?, text(row, 6)?, stored)?;
-        Ok(Event::restored(uuid(row, 1)?, integer(row, 0)?, time(row.get(5)?)?, run_id, kind))
+/// The events of a row that are behind `after`. Rows of one run mostly stand together and share its id.
+fn events(
+    row: &Row<'_>,
+    after: u64,
+    last_run: &mut Option<(i64, RunId)>,
+    found: &mut Vec<Event>,
+) -> Read<()> {
+    let first: u64 = integer(row, 0)?;
+    let (ids, rest) = row.get_ref(4)?.as_blob()?.as_chunks::<16>();
+    if !ids.is_empty() && first + ids.len() as u64 <= after.saturating_add(1) {
+        return Ok(());
     }
+    let run_id = match (row.get::<_, Option<i64>>(1)?, &*last_run) {
+        (None, _) => None,
+        (Some(run), Some((known, run_id))) if run == *known => Some(run_id.clone()),
+        (Some(run), _) => {
+            let run_id: RunId = text(row, 2)?.parse()?;
+            *last_run = Some((run, run_id.clone()));
+            Some(run_id)
+        }
+    };
+    let at = time(row.get(3)?)?;
+    let kinds = payload::kinds(text(row, 5)?, row.get_ref(7)?)?;
+    if !rest.is_empty() || ids.is_empty() || kinds.len() != ids.len() {
+        return Err(format!("it has {} events and {} ids", kinds.len(), ids.len()).into());
+    }
+    for ((seq, id), kind) in (first..).zip(ids).zip(kinds) {
+        if seq > after {
+            found.push(Event::restored(Uuid::from_bytes(*id), seq, at, run_id.clone(), kind));
+        }
+    }
+    Ok(())
 }
 
 impl Reader for View {
     fn last_seq(&self) -> Result<u64, StoreError> {
-        let sql = "SELECT seq FROM events ORDER BY seq DESC LIMIT 1";
-        Ok(self.one(sql, [], EVENTS, |row| integer(row, 0))?.unwrap_or(0))
+        let sql = "SELECT seq, seq + length(ids) / 16 - 1 FROM events ORDER BY seq DESC LIMIT 1";
+        Ok(self.one(sql, [], EVENTS, |row| integer(row, 1))?.unwrap_or(0))
     }
 
     fn artifact(
@@ -188,24 +253,20 @@ impl Reader for View {
     ) -> Result<Option<Artifact>, StoreError> {
         let (tenant, name) = (project.tenant(), project.project());
         let read = |row: &Row<'_>| artifact(row, project, key);
-        let found = match version {
-            None => {
-                let sql = artifact_query!(" ORDER BY a.version DESC LIMIT 1");
-                self.one(sql, (tenant, name, key), ARTIFACTS, read)?
-            }
+        let mut found = match version {
+            None => self.versions_of(artifact_query!(""), (tenant, name, key), read)?,
             Some(version) => {
-                let sql = artifact_query!(" AND a.version = ?4");
-                self.one(sql, (tenant, name, key, number(version)), ARTIFACTS, read)?
+                let sql = artifact_query!(" AND version = ?4");
+                self.versions_of(sql, (tenant, name, key, number(version)), read)?
             }
         };
-        Ok(found)
+        Ok(found.pop())
     }
 
     fn versions(&self, project: &Project, key: &str) -> Result<Vec<u64>, StoreError> {
-        let sql = "SELECT a.key_no, a.version FROM artifact_keys k JOIN artifacts a ON a.key_no = k.no \
-                   WHERE k.tenant = ?1 AND k.project = ?2 AND k.key = ?3 ORDER BY a.version";
+        let sql = artifact_query!("", "", "", "");
         let params = (project.tenant(), project.project(), key);
-        Ok(self.all(sql, params, ARTIFACTS, |row| integer(row, 1))?)
+        Ok(self.versions_of(sql, params, |row| integer(row, 3))?)
     }
 
     fn keys(
@@ -272,8 +333,7 @@ impl Reader for View {
 
     fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {
         self.check_kept(after)?;
-        let sql = event_query!("e.seq > ?2");
-        Ok(self.all(sql, (number(limit), number(after)), EVENTS, event_reader())?)
+        Ok(self.events_of(event_query!(""), [number(after)], after, limit)?)
     }
 
     fn run_events(&self, run_id: &RunId, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {
@@ -286,7 +346,7 @@ impl Reader for View {
         // An index of events by run would cost every commit more than this costs a reader.
         let after = after.max(first.saturating_sub(1));
         self.check_kept(after)?;
-        let sql = event_query!("e.seq > ?2 AND e.seq <= ?3 AND e.run = ?4");
-        Ok(self.all(sql, (number(limit), number(after), last, no), EVENTS, event_reader())?)
+        let sql = event_query!(" AND e.seq <= ?2 AND e.run = ?3");
+        Ok(self.events_of(sql, (number(after), last, no), after, limit)?)
     }
 }

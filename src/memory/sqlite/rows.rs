@@ -7,10 +7,10 @@ use bytes::Bytes;
 use rusqlite::Row;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::error::Unreadable;
-use crate::artifact::ArtifactData;
+use crate::artifact::{ArtifactData, TASK_PREFIX, TASK_RESULT};
+use crate::memory::commit::NewArtifact;
 use crate::plan::Output;
 use crate::project::Project;
 use crate::run::{Durability, RunId, RunRecord, RunState};
@@ -50,10 +50,6 @@ pub(super) fn optional_text<'a>(row: &'a Row<'_>, column: usize) -> Read<Option<
 pub(super) fn integer<T: TryFrom<i64>>(row: &Row<'_>, column: usize) -> Read<T> {
     let number: i64 = row.get(column)?;
     T::try_from(number).map_err(|_| format!("the number {number} is out of range").into())
-}
-
-pub(super) fn uuid(row: &Row<'_>, column: usize) -> Read<Uuid> {
-    Ok(Uuid::from_slice(row.get_ref(column)?.as_blob()?)?)
 }
 
 /// What every reader of records selects, in the order in which [`record`] takes it.
@@ -178,8 +174,15 @@ impl<'a> Cell<'a> {
         })
     }
 
+    /// Whether this is the artifact of the result, of which all can be told by the output.
+    pub(super) fn is_content_of(&self, artifact: &NewArtifact) -> bool {
+        artifact.key.strip_prefix(TASK_PREFIX) == Some(&*artifact.step.1)
+            && &*artifact.artifact_type == TASK_RESULT
+            && self.is(&artifact.data)
+    }
+
     /// Whether this is what [`output_data`] makes of it.
-    pub(super) fn is(&self, data: &ArtifactData) -> bool {
+    fn is(&self, data: &ArtifactData) -> bool {
         match (self, data) {
             (Self::String(own, _), ArtifactData::Text(text)) => **own == **text,
             (Self::Json(json), ArtifactData::Text(text)) => **json == **text,

@@ -30,9 +30,14 @@ CREATE TABLE steps (
     step INTEGER NOT NULL,
     attempt INTEGER NOT NULL,
     at INTEGER NOT NULL,
+    key_no INTEGER,
+    version INTEGER,
+    artifact_id BLOB,
     output ANY NOT NULL,
     PRIMARY KEY (run, step)
 ) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX steps_artifacts ON steps (key_no, version) WHERE key_no IS NOT NULL;
 
 CREATE TABLE artifact_keys (
     no INTEGER PRIMARY KEY,
@@ -52,17 +57,16 @@ CREATE TABLE artifacts (
     meta TEXT,
     run INTEGER,
     step INTEGER,
-    data ANY,
+    data ANY NOT NULL,
     PRIMARY KEY (key_no, version)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY,
-    id BLOB NOT NULL,
     run INTEGER,
-    type TEXT NOT NULL,
     at INTEGER NOT NULL,
     step INTEGER,
+    ids BLOB NOT NULL,
     payload TEXT NOT NULL
 ) STRICT;
 
@@ -85,19 +89,23 @@ FROM runs r;
 
 CREATE VIEW event_log AS
 SELECT
-    e.seq,
+    e.seq + j.key AS seq,
     strftime('%Y-%m-%dT%H:%M:%S', e.at / 1000000, 'unixepoch')
         || printf('.%06dZ', e.at % 1000000) AS time,
     r.run_id,
-    e.type,
-    e.payload ->> '$.task_id' AS task_id,
+    j.value ->> '$.type' AS type,
+    j.value ->> '$.task_id' AS task_id,
     CASE WHEN typeof(s.output) = 'text'
-        THEN json_insert(e.payload, '$.result', json(s.output))
-        ELSE e.payload
+        THEN json_insert(json_remove(j.value, '$.type'), '$.result', json(s.output))
+        ELSE json_remove(j.value, '$.type')
     END AS payload
 FROM events e
+JOIN json_each(e.payload) j
 LEFT JOIN runs r ON r.no = e.run
-LEFT JOIN steps s ON s.run = e.run AND s.step = e.step;
+LEFT JOIN steps s ON s.run = e.run AND s.step = e.step
+    AND j.value ->> '$.type' = 'task.completed'
+    AND j.value -> '$.result' IS NULL
+    AND j.value -> '$.bytes' IS NULL;
 
 CREATE VIEW artifact_overview AS
 SELECT
@@ -108,15 +116,22 @@ SELECT
     a.type,
     r.run_id,
     a.step,
-    CASE typeof(coalesce(a.data, s.output))
-        WHEN 'blob' THEN NULL
-        ELSE CASE
-            WHEN a.data IS NOT NULL THEN a.data
-            WHEN substr(s.output, 1, 1) = '"' THEN s.output ->> '$'
-            ELSE s.output
-        END
-    END AS data
+    CASE WHEN typeof(a.data) = 'text' THEN a.data END AS data
 FROM artifact_keys k
 JOIN artifacts a ON a.key_no = k.no
 LEFT JOIN runs r ON r.no = a.run
-LEFT JOIN steps s ON s.run = a.run AND s.step = a.step;
+UNION ALL
+SELECT
+    k.tenant,
+    k.project,
+    k.key,
+    s.version,
+    'task_result',
+    r.run_id,
+    s.step,
+    CASE WHEN typeof(s.output) = 'text'
+        THEN CASE WHEN substr(s.output, 1, 1) = '"' THEN s.output ->> '$' ELSE s.output END
+    END
+FROM artifact_keys k
+JOIN steps s ON s.key_no = k.no
+LEFT JOIN runs r ON r.no = s.run;

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::SystemTime;
 
-use rusqlite::types::Null;
-use rusqlite::{ToSql, params};
+use rusqlite::types::{Null, ToSqlOutput, ValueRef};
 
 use super::error::{Fault, OpenError};
 use super::events;
@@ -15,10 +14,10 @@ use super::read::{View, step_meta};
 use super::rows::{Cell, data_cell, micros, number};
 use super::runs::{self, Moment, Run};
 use super::schema;
-use crate::artifact::{Artifact, TASK_PREFIX};
+use crate::artifact::Artifact;
 use crate::event::{Event, EventKind};
 use crate::id::{to_micros, uuid_at};
-use crate::limits::SQLITE_REMEMBERED;
+use crate::limits::{SQLITE_EVENTS_PER_ROW, SQLITE_REMEMBERED};
 use crate::memory::commit::{Commit, NewArtifact};
 use crate::memory::error::MemoryError;
 use crate::memory::messages::Put;
@@ -155,8 +154,9 @@ impl Writer {
         };
         // A commit that changes nothing must not pass for one that made SQLite sync.
         self.wrote |= output.is_some() || !artifacts.is_empty() || !events.is_empty();
-        self.insert_result(no, attempt, output.as_ref(), moment)
-            .and_then(|cell| self.insert_artifacts(no, &project, artifacts, step.zip(cell), moment))?;
+        let is_whole =
+            self.insert_result((no, attempt), &project, output.as_ref(), artifacts.first(), moment)?;
+        self.insert_artifacts(no, &project, artifacts.into_iter().skip(usize::from(is_whole)), moment)?;
         let stored = self.insert_events((no, run_id), events, output.as_ref(), moment)?;
         self.last_seq = moment.last_seq;
         Ok(stored)
@@ -180,55 +180,52 @@ impl Writer {
         }
     }
 
-    fn insert_result<'a>(
-        &self,
-        run: i64,
-        attempt: u32,
-        output: Option<&'a (usize, Output)>,
+    /// The artifact of the output goes into the same row, where all of it follows from that. Answers whether it did.
+    fn insert_result(
+        &mut self,
+        (run, attempt): (i64, u32),
+        project: &Project,
+        output: Option<&(usize, Output)>,
+        artifact: Option<&NewArtifact>,
         moment: Moment,
-    ) -> Result<Option<Cell<'a>>, Fault> {
-        let Some((step, output)) = output else { return Ok(None) };
+    ) -> Result<bool, Fault> {
+        let Some((step, output)) = output else { return Ok(false) };
         let cell = Cell::of(output)?;
-        let sql = "INSERT INTO steps (run, step, attempt, at, output) VALUES (?1, ?2, ?3, ?4, ?5)";
-        let values = params![run, number(*step), attempt, moment.micros, cell.to_sql()];
+        let (mut key_no, mut version, mut id) = (None, None, None);
+        let artifact = artifact.filter(|artifact| artifact.step.0 == *step && cell.is_content_of(artifact));
+        if let Some(artifact) = artifact {
+            let (no, next) = self.keys.next(&self.view.0, project, &artifact.key)?;
+            (key_no, version, id) = (Some(no), Some(next), Some(uuid_at(moment.at).into_bytes()));
+        }
+        let sql = "INSERT INTO steps (run, step, attempt, at, key_no, version, artifact_id, output) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let values = (run, number(*step), attempt, moment.micros, key_no, version, id, cell.to_sql());
         self.view.0.prepare_cached(sql)?.execute(values)?;
-        Ok(Some(cell))
+        Ok(artifact.is_some())
     }
 
-    /// The artifact of the step's result, the first, has no data and no meta of its own: both follow from the step's row.
     fn insert_artifacts(
         &mut self,
         run: i64,
         project: &Project,
-        artifacts: Vec<NewArtifact>,
-        result: Option<(usize, Cell<'_>)>,
+        artifacts: impl Iterator<Item = NewArtifact>,
         moment: Moment,
     ) -> Result<(), Fault> {
-        let mut result = result.as_ref();
         for NewArtifact { key, artifact_type, step: (step, step_id), data } in artifacts {
-            let is_result = result.take().is_some_and(|(index, cell)| *index == step && cell.is(&data));
-            let is_named = key.strip_prefix(TASK_PREFIX) == Some(&*step_id);
             let step = number(step);
-            let meta = if is_result && is_named {
-                None
-            } else {
-                Some(serde_json::to_string(&step_meta(step, &step_id))?)
-            };
-            let id = uuid_at(moment.at);
-            let data = data_cell(&data);
-            let data: &dyn ToSql = if is_result { &Null } else { &data };
+            let meta = serde_json::to_string(&step_meta(step, &step_id))?;
             let (no, version) = self.keys.next(&self.view.0, project, &key)?;
-            self.view.0.prepare_cached(INSERT_ARTIFACT)?.execute(params![
+            self.view.0.prepare_cached(INSERT_ARTIFACT)?.execute((
                 no,
                 version,
-                id.as_bytes(),
+                uuid_at(moment.at).as_bytes(),
                 &*artifact_type,
                 moment.micros,
                 meta,
                 run,
                 step,
-                data
-            ])?;
+                data_cell(&data),
+            ))?;
         }
         Ok(())
     }
@@ -240,26 +237,22 @@ impl Writer {
         output: Option<&(usize, Output)>,
         moment: Moment,
     ) -> Result<Vec<Event>, Fault> {
-        let sql =
-            "INSERT INTO events (seq, id, run, type, at, step, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        let mut insert = self.view.0.prepare_cached(sql)?;
-        let mut stored = Vec::with_capacity(events.len());
-        for (seq, kind) in (moment.first_seq..).zip(events) {
-            let (payload, step) = events::payload(&kind, output)?;
-            let event = Event::stored(seq, moment.at, run_id.clone(), kind);
-            let id = event.id();
-            insert.execute(params![
-                number(seq),
-                id.as_bytes(),
-                no,
-                event.event_type(),
-                moment.micros,
-                step.map(number),
-                payload
-            ])?;
-            stored.push(event);
+        let store = |(seq, kind)| Event::stored(seq, moment.at, run_id.clone(), kind);
+        let events: Vec<Event> = (moment.first_seq..).zip(events).map(store).collect();
+        let sql = "INSERT INTO events (seq, run, at, step, ids, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let mut first_seq = moment.first_seq;
+        for events in events.chunks(SQLITE_EVENTS_PER_ROW) {
+            let (payload, step) = events::payload(events, output)?;
+            let payload = ToSqlOutput::Borrowed(ValueRef::Text(&payload));
+            let mut ids = Vec::with_capacity(16 * events.len());
+            for event in events {
+                ids.extend_from_slice(event.id().as_bytes());
+            }
+            let values = (number(first_seq), no, moment.micros, step.map(number), ids, payload);
+            self.view.0.prepare_cached(sql)?.execute(values)?;
+            first_seq += events.len() as u64;
         }
-        Ok(stored)
+        Ok(events)
     }
 
     pub(super) fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, Fault> {
@@ -269,7 +262,7 @@ impl Writer {
         let mut artifact = Artifact::new(project, key, version.unsigned_abs(), data, to_micros(at));
         (artifact.artifact_type, artifact.meta) = (artifact_type, meta);
         let meta = if artifact.meta.is_empty() { None } else { Some(serde_json::to_string(&artifact.meta)?) };
-        self.view.0.prepare_cached(INSERT_ARTIFACT)?.execute(params![
+        self.view.0.prepare_cached(INSERT_ARTIFACT)?.execute((
             no,
             version,
             artifact.id.as_bytes(),
@@ -278,8 +271,8 @@ impl Writer {
             meta,
             Null,
             Null,
-            data_cell(&artifact.data)
-        ])?;
+            data_cell(&artifact.data),
+        ))?;
         self.wrote = true;
         Ok(artifact)
     }
