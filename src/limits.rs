@@ -140,6 +140,12 @@ pub const SQLITE_STATEMENTS: usize = 64;
 /// page of its events must not cost the reading of all.
 pub const SQLITE_EVENTS_PER_ROW: usize = 100;
 
+/// Rows of a batch that the SQLite store collects before it stores them together.
+pub const SQLITE_PENDING_ROWS: usize = 64;
+
+/// The same in bytes, for rows that are large.
+pub const SQLITE_PENDING_BYTES: usize = 1024 * 1024;
+
 /// Keys of which the SQLite store remembers the last version, and unfinished runs of which it remembers where they stand:
 /// what is not remembered is looked up. A few hundred bytes each.
 pub const SQLITE_REMEMBERED: usize = 20_000;

@@ -50,6 +50,26 @@ pub trait Store: Reader {
     /// [`MemoryError::Store`]: it is unknown whether it is stored.
     fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError>;
 
+    /// Stores several commits, one after another, each as [`commit`](Self::commit) does, and answers what became of each. For
+    /// stores to which many are cheaper together.
+    ///
+    /// # Errors
+    /// The store failed, at any of them: it is unknown whether they are stored.
+    fn commit_all(
+        &mut self,
+        commits: Vec<Commit>,
+        at: SystemTime,
+    ) -> Result<Vec<Result<Vec<Event>, MemoryError>>, StoreError> {
+        let mut results = Vec::with_capacity(commits.len());
+        for commit in commits {
+            match self.commit(commit, at) {
+                Err(MemoryError::Store(error)) => return Err(error),
+                result => results.push(result),
+            }
+        }
+        Ok(results)
+    }
+
     /// Stores one artifact outside a run, with its meta as given (memory has merged it already).
     ///
     /// # Errors

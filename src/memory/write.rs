@@ -91,16 +91,38 @@ pub(crate) fn write_batch(store: &mut dyn Store, writes: Vec<Write>, durability:
         }
         store.begin(durability)?;
         let mut results = Vec::with_capacity(writes.len());
+        let mut commits = Vec::with_capacity(writes.len());
         for write in writes {
-            match write.apply(store, at) {
-                Err(MemoryError::Store(error)) => return Err(error),
-                result => results.push(result),
+            match write {
+                Write::Commit(commit) => commits.push(*commit),
+                other => {
+                    commit_all(store, &mut commits, at, &mut results)?;
+                    match other.apply(store, at) {
+                        Err(MemoryError::Store(error)) => return Err(error),
+                        result => results.push(result),
+                    }
+                }
             }
         }
+        commit_all(store, &mut commits, at, &mut results)?;
         store.end()?;
         Ok(results)
     });
     Batch { at, results }
+}
+
+/// Stores the commits that have come together.
+fn commit_all(
+    store: &mut dyn Store,
+    commits: &mut Vec<Commit>,
+    at: SystemTime,
+    results: &mut Vec<WriteResult>,
+) -> Result<(), StoreError> {
+    if !commits.is_empty() {
+        let stored = store.commit_all(std::mem::take(commits), at)?;
+        results.extend(stored.into_iter().map(|result| result.map(Written::Committed)));
+    }
+    Ok(())
 }
 
 /// The same for one write.

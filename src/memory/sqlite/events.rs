@@ -151,6 +151,7 @@ fn stored_output(stored: ValueRef<'_>) -> Read<Output> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::sqlite::pending::OutputCell;
     use crate::memory::sqlite::rows::Cell;
     use crate::plan::IntoOutput;
     use crate::run::{FailureKind, RunId, StepFailure};
@@ -164,12 +165,12 @@ mod tests {
         let events: Vec<Event> = kinds.iter().map(stored).collect();
         let (payload, step) = payload(&events, output).unwrap();
         let payload = String::from_utf8(payload).unwrap();
-        let cell = output.filter(|_| step.is_some()).map(|(_, output)| Cell::of(output).unwrap());
-        let text = cell.as_ref().map(|cell| match cell.to_sql() {
-            rusqlite::types::ToSqlOutput::Borrowed(value) => rusqlite::types::Value::try_from(value).unwrap(),
-            _ => panic!("cells are borrowed"),
-        });
-        let stored = text.as_ref().map_or(ValueRef::Null, ValueRef::from);
+        let cell = output.filter(|_| step.is_some()).map(|(_, output)| Cell::of(output).unwrap().into_cell());
+        let stored = match &cell {
+            None => ValueRef::Null,
+            Some(OutputCell::Json(json)) => ValueRef::Text(json.as_bytes()),
+            Some(OutputCell::Bytes(bytes)) => ValueRef::Blob(bytes),
+        };
         assert_eq!(super::kinds(&payload, stored).unwrap(), kinds);
         (payload, step)
     }

@@ -44,17 +44,22 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// The key's number and its next version. A key that is not there is made.
-    pub(super) fn next(
+    /// The key's number and its next version, if its last one is remembered.
+    pub(super) fn known(&mut self, project: &Project, key: &str) -> Result<Option<(i64, i64)>, Fault> {
+        let Some(last) = self.projects.get_mut(project).and_then(|keys| keys.get_mut(key)) else {
+            return Ok(None);
+        };
+        last.version = after(last.version)?;
+        Ok(Some((last.no, last.version)))
+    }
+
+    /// The same for a key that is not remembered. One that is not there is made.
+    pub(super) fn look_up(
         &mut self,
         connection: &Connection,
         project: &Project,
         key: &str,
     ) -> Result<(i64, i64), Fault> {
-        if let Some(last) = self.projects.get_mut(project).and_then(|keys| keys.get_mut(key)) {
-            last.version = after(last.version)?;
-            return Ok((last.no, last.version));
-        }
         let last = match find(connection, project, key)? {
             Some(last) => Last { version: after(last.version)?, ..last },
             None => {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use rusqlite::Row;
 use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Row, ToSql};
 use serde_json::Value;
 
 use super::error::Unreadable;
+use super::pending::OutputCell;
 use crate::artifact::{ArtifactData, TASK_PREFIX, TASK_RESULT};
 use crate::memory::commit::NewArtifact;
 use crate::plan::Output;
@@ -139,9 +140,18 @@ pub(super) fn data(cell: ValueRef<'_>) -> Read<ArtifactData> {
     }
 }
 
+/// A cell as it is to be stored.
+pub(super) struct Raw<'a>(pub(super) ValueRef<'a>);
+
+impl ToSql for Raw<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(self.0))
+    }
+}
+
 /// The cell for the data of an artifact.
-pub(super) fn data_cell(data: &ArtifactData) -> ToSqlOutput<'_> {
-    ToSqlOutput::Borrowed(match data {
+pub(super) fn data_cell(data: &ArtifactData) -> Raw<'_> {
+    Raw(match data {
         ArtifactData::Text(text) => ValueRef::Text(text.as_bytes()),
         ArtifactData::Bytes(bytes) => ValueRef::Blob(bytes),
     })
@@ -167,11 +177,11 @@ impl<'a> Cell<'a> {
         })
     }
 
-    pub(super) fn to_sql(&self) -> ToSqlOutput<'_> {
-        ToSqlOutput::Borrowed(match self {
-            Self::String(_, json) | Self::Json(json) => ValueRef::Text(json.as_bytes()),
-            Self::Bytes(bytes) => ValueRef::Blob(bytes),
-        })
+    pub(super) fn into_cell(self) -> OutputCell {
+        match self {
+            Self::String(_, json) | Self::Json(json) => OutputCell::Json(json),
+            Self::Bytes(bytes) => OutputCell::Bytes(bytes.clone()),
+        }
     }
 
     /// Whether this is the artifact of the result, of which all can be told by the output.

@@ -8,7 +8,7 @@ use super::read::View;
 use super::write::Writer;
 use crate::artifact::Artifact;
 use crate::event::Event;
-use crate::memory::commit::Commit;
+use crate::memory::commit::{Commit, CommitResult};
 use crate::memory::error::{MemoryError, StoreError};
 use crate::memory::messages::Put;
 use crate::memory::store::{Reader, Store};
@@ -151,7 +151,17 @@ impl Store for SqliteStore {
     }
 
     fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
-        self.write(|writer| writer.commit(commit, at))
+        let mut results = self.write(|writer| writer.commit_all([commit], at))?;
+        results.pop().unwrap_or_else(|| Ok(Vec::new()))
+    }
+
+    fn commit_all(&mut self, commits: Vec<Commit>, at: SystemTime) -> Result<Vec<CommitResult>, StoreError> {
+        let count = commits.len();
+        match self.write(|writer| writer.commit_all(commits, at)) {
+            Err(MemoryError::Store(error)) => Err(error),
+            Err(refused) => Ok(vec![Err(refused); count]),
+            Ok(results) => Ok(results),
+        }
     }
 
     fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, MemoryError> {

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::SystemTime;
 
-use rusqlite::types::{Null, ToSqlOutput, ValueRef};
+use rusqlite::types::Null;
 
 use super::error::{Fault, OpenError};
 use super::events;
 use super::keys::Keys;
 use super::open;
+use super::pending::{EventRow, Pending, ResultArtifact, StepRow};
 use super::read::{View, step_meta};
 use super::rows::{Cell, data_cell, micros, number};
 use super::runs::{self, Moment, Run};
@@ -18,8 +19,8 @@ use crate::artifact::Artifact;
 use crate::event::{Event, EventKind};
 use crate::id::{to_micros, uuid_at};
 use crate::limits::{SQLITE_EVENTS_PER_ROW, SQLITE_REMEMBERED};
-use crate::memory::commit::{Commit, NewArtifact};
-use crate::memory::error::MemoryError;
+use crate::memory::commit::{Commit, CommitResult, NewArtifact};
+use crate::memory::error::{MemoryError, StoreError};
 use crate::memory::messages::Put;
 use crate::memory::store::Reader;
 use crate::plan::Output;
@@ -34,6 +35,8 @@ pub(super) struct Writer {
     /// Where unfinished runs stand, so that a step need not look its own up. What is not here is read.
     runs: HashMap<RunId, Run>,
     keys: Keys,
+    /// What the commits of one call store, empty between calls.
+    pending: Pending,
     /// How well the connection stores what it commits now.
     durability: Durability,
     /// Whether the batch holds anything.
@@ -51,6 +54,7 @@ impl Writer {
             last_seq,
             runs: HashMap::new(),
             keys: Keys::default(),
+            pending: Pending::default(),
             durability: Durability::Immediate,
             wrote: false,
             unflushed: false,
@@ -119,7 +123,28 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
+    /// Stores commits one after another; answers what became of each.
+    pub(super) fn commit_all(
+        &mut self,
+        commits: impl IntoIterator<Item = Commit>,
+        at: SystemTime,
+    ) -> Result<Vec<CommitResult>, StoreError> {
+        let commits = commits.into_iter();
+        let mut results = Vec::with_capacity(commits.size_hint().0);
+        for commit in commits {
+            match self.commit(commit, at) {
+                Err(MemoryError::Store(error)) => return Err(error),
+                result => results.push(result),
+            }
+            if self.pending.is_full() {
+                self.pending.store(&self.view.0)?;
+            }
+        }
+        self.pending.store(&self.view.0)?;
+        Ok(results)
+    }
+
+    fn commit(&mut self, commit: Commit, at: SystemTime) -> CommitResult {
         let Commit { run_id, project, accept, update, output, artifacts, events, durability: _ } = commit;
         let last_seq = self.last_seq + events.len() as u64;
         let moment = Moment { at: to_micros(at), micros: micros(at), first_seq: self.last_seq + 1, last_seq };
@@ -165,6 +190,7 @@ impl Writer {
     /// Where a run stands: as remembered, or else as stored.
     fn run(&mut self, run_id: &RunId) -> Result<&mut Run, Fault> {
         if !self.runs.contains_key(run_id) {
+            self.pending.store(&self.view.0)?;
             let found = self.view.find(run_id)?.map(|(no, record)| Run { no, record });
             let found = found.ok_or_else(|| Fault::NeverAccepted { run_id: run_id.to_string() })?;
             self.make_room();
@@ -191,17 +217,27 @@ impl Writer {
     ) -> Result<bool, Fault> {
         let Some((step, output)) = output else { return Ok(false) };
         let cell = Cell::of(output)?;
-        let (mut key_no, mut version, mut id) = (None, None, None);
         let artifact = artifact.filter(|artifact| artifact.step.0 == *step && cell.is_content_of(artifact));
-        if let Some(artifact) = artifact {
-            let (no, next) = self.keys.next(&self.view.0, project, &artifact.key)?;
-            (key_no, version, id) = (Some(no), Some(next), Some(uuid_at(moment.at).into_bytes()));
+        let artifact = match artifact {
+            None => None,
+            Some(NewArtifact { key, .. }) => {
+                let (key_no, version) = self.next_version(project, key)?;
+                Some(ResultArtifact { key_no, version, id: uuid_at(moment.at).into_bytes() })
+            }
+        };
+        let (is_whole, step) = (artifact.is_some(), number(*step));
+        let (at, output) = (moment.micros, cell.into_cell());
+        self.pending.step(StepRow { run, step, attempt, at, artifact, output });
+        Ok(is_whole)
+    }
+
+    /// The number of the key, and its next version.
+    fn next_version(&mut self, project: &Project, key: &str) -> Result<(i64, i64), Fault> {
+        if let Some(known) = self.keys.known(project, key)? {
+            return Ok(known);
         }
-        let sql = "INSERT INTO steps (run, step, attempt, at, key_no, version, artifact_id, output) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-        let values = (run, number(*step), attempt, moment.micros, key_no, version, id, cell.to_sql());
-        self.view.0.prepare_cached(sql)?.execute(values)?;
-        Ok(artifact.is_some())
+        self.pending.store(&self.view.0)?;
+        self.keys.look_up(&self.view.0, project, key)
     }
 
     fn insert_artifacts(
@@ -214,7 +250,7 @@ impl Writer {
         for NewArtifact { key, artifact_type, step: (step, step_id), data } in artifacts {
             let step = number(step);
             let meta = serde_json::to_string(&step_meta(step, &step_id))?;
-            let (no, version) = self.keys.next(&self.view.0, project, &key)?;
+            let (no, version) = self.next_version(project, &key)?;
             self.view.0.prepare_cached(INSERT_ARTIFACT)?.execute((
                 no,
                 version,
@@ -231,7 +267,7 @@ impl Writer {
     }
 
     fn insert_events(
-        &self,
+        &mut self,
         (no, run_id): (i64, RunId),
         events: Vec<EventKind>,
         output: Option<&(usize, Output)>,
@@ -239,17 +275,15 @@ impl Writer {
     ) -> Result<Vec<Event>, Fault> {
         let store = |(seq, kind)| Event::stored(seq, moment.at, run_id.clone(), kind);
         let events: Vec<Event> = (moment.first_seq..).zip(events).map(store).collect();
-        let sql = "INSERT INTO events (seq, run, at, step, ids, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let mut first_seq = moment.first_seq;
         for events in events.chunks(SQLITE_EVENTS_PER_ROW) {
             let (payload, step) = events::payload(events, output)?;
-            let payload = ToSqlOutput::Borrowed(ValueRef::Text(&payload));
             let mut ids = Vec::with_capacity(16 * events.len());
             for event in events {
                 ids.extend_from_slice(event.id().as_bytes());
             }
-            let values = (number(first_seq), no, moment.micros, step.map(number), ids, payload);
-            self.view.0.prepare_cached(sql)?.execute(values)?;
+            let (seq, step) = (number(first_seq), step.map(number));
+            self.pending.events(EventRow { seq, run: no, at: moment.micros, step, ids, payload });
             first_seq += events.len() as u64;
         }
         Ok(events)
@@ -258,7 +292,7 @@ impl Writer {
     pub(super) fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, Fault> {
         let (project, key) = (put.project().clone(), put.key().to_owned());
         let (artifact_type, meta, data) = put.into_parts();
-        let (no, version) = self.keys.next(&self.view.0, &project, &key)?;
+        let (no, version) = self.next_version(&project, &key)?;
         let mut artifact = Artifact::new(project, key, version.unsigned_abs(), data, to_micros(at));
         (artifact.artifact_type, artifact.meta) = (artifact_type, meta);
         let meta = if artifact.meta.is_empty() { None } else { Some(serde_json::to_string(&artifact.meta)?) };
