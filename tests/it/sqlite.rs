@@ -201,6 +201,55 @@ fn a_refused_commit_leaves_the_others_of_its_batch_alone_and_uses_no_number() {
 }
 
 #[test]
+fn commits_that_are_stored_together_are_stored_as_one_by_one() {
+    let (_folder, path) = place();
+    let (mut sqlite, mut model) = (SqliteStore::open(&path).unwrap(), VolatileStore::default());
+    let runs: Vec<String> = (0..75).map(|run| format!("r{run}")).collect();
+    let outputs = outputs();
+    let mut commits: Vec<Commit> = runs.iter().map(|run| accept(run, 3, RunState::Running)).collect();
+    commits.insert(40, accept("r7", 3, RunState::Running));
+    for n in 0..3 {
+        let step = |(at, run): (usize, &String)| step(run, n, 3, &outputs[(at + n) % outputs.len()], at % 2);
+        commits.extend(runs.iter().enumerate().map(step));
+    }
+    for together in [50, 1, 200, 75] {
+        let some: Vec<Commit> = commits.drain(..together.min(commits.len())).collect();
+        sqlite.begin(Durability::Relaxed).unwrap();
+        let stored = sqlite.commit_all(some.clone(), moment(1)).unwrap();
+        sqlite.end().unwrap();
+        for (one, other) in stored.into_iter().zip(model.commit_all(some, moment(1)).unwrap()) {
+            match (one, other) {
+                (Ok(one), Ok(other)) => {
+                    let kinds = |events: &[Event]| {
+                        events.iter().map(|event| event.kind().clone()).collect::<Vec<_>>()
+                    };
+                    assert_eq!(kinds(&one), kinds(&other));
+                    let seq = one[0].seq().unwrap();
+                    assert_eq!(sqlite.events(seq - 1, one.len()).unwrap(), one);
+                }
+                (one, other) => assert_eq!(one.unwrap_err().to_string(), other.unwrap_err().to_string()),
+            }
+        }
+    }
+    assert!(commits.is_empty());
+    for run in &runs {
+        assert_eq!(sqlite.outputs(&run_id(run)).unwrap(), model.outputs(&run_id(run)).unwrap());
+        assert_eq!(sqlite.run(&run_id(run)).unwrap(), model.run(&run_id(run)).unwrap());
+    }
+    for key in ["task:s0", "task:s2", "k0"] {
+        let versions = model.versions(&Project::default(), key).unwrap();
+        assert_eq!(sqlite.versions(&Project::default(), key).unwrap(), versions);
+        for version in versions {
+            let read = |reader: &dyn Reader| {
+                reader.artifact(&Project::default(), key, Some(version)).unwrap().unwrap()
+            };
+            assert_eq!(read(&sqlite).data, read(&model).data);
+            assert_eq!(read(&sqlite).run_id, read(&model).run_id);
+        }
+    }
+}
+
+#[test]
 fn a_batch_that_is_not_ended_never_was() {
     let (_folder, path) = place();
     let mut sqlite = SqliteStore::open(&path).unwrap();

@@ -28,23 +28,23 @@ struct Short<'a> {
     attempt: Option<u32>,
 }
 
-/// The payload of these events, and the step whose stored output is the result of one. `output` is what is stored with them.
+/// Writes the payload of these events; answers the step whose stored output is the result of one. `output` is what is stored
+/// with them.
 pub(super) fn payload(
+    json: &mut Vec<u8>,
     events: &[Event],
     output: Option<&(usize, Output)>,
-) -> Result<(Vec<u8>, Option<usize>), serde_json::Error> {
-    // Room for the two events of a step.
-    let mut json = Vec::with_capacity(192);
+) -> Result<Option<usize>, serde_json::Error> {
     let mut step = None;
     json.push(b'[');
     for (index, event) in events.iter().enumerate() {
         if index > 0 {
             json.push(b',');
         }
-        step = append(&mut json, event.kind(), output)?.or(step);
+        step = append(json, event.kind(), output)?.or(step);
     }
     json.push(b']');
-    Ok((json, step))
+    Ok(step)
 }
 
 /// Writes one event behind the others.
@@ -151,8 +151,6 @@ fn stored_output(stored: ValueRef<'_>) -> Read<Output> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::sqlite::pending::OutputCell;
-    use crate::memory::sqlite::rows::Cell;
     use crate::plan::IntoOutput;
     use crate::run::{FailureKind, RunId, StepFailure};
     use serde_json::json;
@@ -163,14 +161,14 @@ mod tests {
         let run_id: RunId = "r".parse().unwrap();
         let stored = |kind: &EventKind| Event::stored(1, SystemTime::now(), run_id.clone(), kind.clone());
         let events: Vec<Event> = kinds.iter().map(stored).collect();
-        let (payload, step) = payload(&events, output).unwrap();
-        let payload = String::from_utf8(payload).unwrap();
-        let cell = output.filter(|_| step.is_some()).map(|(_, output)| Cell::of(output).unwrap().into_cell());
-        let stored = match &cell {
-            None => ValueRef::Null,
-            Some(OutputCell::Json(json)) => ValueRef::Text(json.as_bytes()),
-            Some(OutputCell::Bytes(bytes)) => ValueRef::Blob(bytes),
-        };
+        let mut json = Vec::new();
+        let step = payload(&mut json, &events, output).unwrap();
+        let payload = String::from_utf8(json).unwrap();
+        let cell = output.filter(|_| step.is_some()).map(|(_, output)| match output {
+            Output::Json(value) => rusqlite::types::Value::from(value.to_string()),
+            Output::Bytes(bytes) => rusqlite::types::Value::from(bytes.to_vec()),
+        });
+        let stored = cell.as_ref().map_or(ValueRef::Null, ValueRef::from);
         assert_eq!(super::kinds(&payload, stored).unwrap(), kinds);
         (payload, step)
     }

@@ -1,5 +1,7 @@
 //! Rows on their way into the store. A statement has a price, whatever it stores: so the rows of many commits share one.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Statement, ToSql};
@@ -48,54 +50,49 @@ pub(super) struct ResultArtifact {
     pub(super) id: [u8; 16],
 }
 
-/// An output as it is stored.
+/// An output as it is stored. Its JSON is in the text of what is pending.
 #[derive(Debug)]
 pub(super) enum OutputCell {
-    Json(String),
+    Json(Range<usize>),
     Bytes(Bytes),
 }
 
-/// Events of one commit.
+/// Events of one commit. Their ids and their payload are in the text of what is pending.
 #[derive(Debug)]
 pub(super) struct EventRow {
     pub(super) seq: i64,
     pub(super) run: i64,
     pub(super) at: i64,
     pub(super) step: Option<i64>,
-    pub(super) ids: Vec<u8>,
-    pub(super) payload: Vec<u8>,
+    pub(super) ids: Range<usize>,
+    pub(super) payload: Range<usize>,
 }
 
 /// Rows that nothing reads before they are stored.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    steps: Vec<StepRow>,
-    events: Vec<EventRow>,
-    bytes: usize,
+    pub(super) steps: Vec<StepRow>,
+    pub(super) events: Vec<EventRow>,
+    /// Texts of rows, one behind the other: they need no memory of their own.
+    pub(super) text: Vec<u8>,
 }
 
 impl Pending {
-    pub(super) fn step(&mut self, row: StepRow) {
-        self.bytes += match &row.output {
-            OutputCell::Json(json) => json.len(),
-            OutputCell::Bytes(bytes) => bytes.len(),
-        };
-        self.steps.push(row);
+    /// Between two commits: stores them if they have become so many that they had better be, or if no other comes.
+    pub(super) fn settle(&mut self, connection: &Connection, is_last: bool) -> Result<(), Fault> {
+        let rows = self.events.len().max(self.steps.len());
+        if is_last || rows >= SQLITE_PENDING_ROWS || self.text.len() >= SQLITE_PENDING_BYTES {
+            self.store(connection)?;
+            self.text.clear();
+            self.text.shrink_to(SQLITE_PENDING_BYTES);
+        }
+        Ok(())
     }
 
-    pub(super) fn events(&mut self, row: EventRow) {
-        self.bytes += row.payload.len();
-        self.events.push(row);
-    }
-
-    /// Whether they have become so many that they had better be stored.
-    pub(super) fn is_full(&self) -> bool {
-        self.bytes >= SQLITE_PENDING_BYTES || self.events.len().max(self.steps.len()) >= SQLITE_PENDING_ROWS
-    }
-
-    /// Stores them all.
+    /// Stores them all. The text stays, for a row that is being made.
     pub(super) fn store(&mut self, connection: &Connection) -> Result<(), Fault> {
-        insert(connection, &STEPS, &self.steps, |row, cells| {
+        let Self { steps, events, text } = self;
+        insert(connection, &STEPS, steps, |row, cells| {
             cells.bind(row.run)?;
             cells.bind(row.step)?;
             cells.bind(row.attempt)?;
@@ -104,21 +101,20 @@ impl Pending {
             cells.bind(row.artifact.as_ref().map(|artifact| artifact.version))?;
             cells.bind(row.artifact.as_ref().map(|artifact| artifact.id))?;
             cells.bind(Raw(match &row.output {
-                OutputCell::Json(json) => ValueRef::Text(json.as_bytes()),
+                OutputCell::Json(json) => ValueRef::Text(&text[json.clone()]),
                 OutputCell::Bytes(bytes) => ValueRef::Blob(bytes),
             }))
         })?;
-        insert(connection, &EVENTS, &self.events, |row, cells| {
+        insert(connection, &EVENTS, events, |row, cells| {
             cells.bind(row.seq)?;
             cells.bind(row.run)?;
             cells.bind(row.at)?;
             cells.bind(row.step)?;
-            cells.bind(Raw(ValueRef::Blob(&row.ids)))?;
-            cells.bind(Raw(ValueRef::Text(&row.payload)))
+            cells.bind(Raw(ValueRef::Blob(&text[row.ids.clone()])))?;
+            cells.bind(Raw(ValueRef::Text(&text[row.payload.clone()])))
         })?;
-        self.steps.clear();
-        self.events.clear();
-        self.bytes = 0;
+        steps.clear();
+        events.clear();
         Ok(())
     }
 }

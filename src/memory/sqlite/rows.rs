@@ -9,7 +9,6 @@ use rusqlite::{Row, ToSql};
 use serde_json::Value;
 
 use super::error::Unreadable;
-use super::pending::OutputCell;
 use crate::artifact::{ArtifactData, TASK_PREFIX, TASK_RESULT};
 use crate::memory::commit::NewArtifact;
 use crate::plan::Output;
@@ -157,47 +156,17 @@ pub(super) fn data_cell(data: &ArtifactData) -> Raw<'_> {
     })
 }
 
-/// An output on its way into the store.
-pub(super) enum Cell<'a> {
-    /// A string, and its JSON text.
-    String(&'a str, String),
-    /// Any other value as JSON.
-    Json(String),
-    Bytes(&'a Bytes),
-}
-
-impl<'a> Cell<'a> {
-    pub(super) fn of(output: &'a Output) -> Result<Self, serde_json::Error> {
-        Ok(match output {
-            Output::Bytes(bytes) => Self::Bytes(bytes),
-            Output::Json(value) => match &**value {
-                Value::String(text) => Self::String(text, serde_json::to_string(text)?),
-                other => Self::Json(serde_json::to_string(other)?),
-            },
-        })
-    }
-
-    pub(super) fn into_cell(self) -> OutputCell {
-        match self {
-            Self::String(_, json) | Self::Json(json) => OutputCell::Json(json),
-            Self::Bytes(bytes) => OutputCell::Bytes(bytes.clone()),
-        }
-    }
-
-    /// Whether this is the artifact of the result, of which all can be told by the output.
-    pub(super) fn is_content_of(&self, artifact: &NewArtifact) -> bool {
-        artifact.key.strip_prefix(TASK_PREFIX) == Some(&*artifact.step.1)
-            && &*artifact.artifact_type == TASK_RESULT
-            && self.is(&artifact.data)
-    }
-
-    /// Whether this is what [`output_data`] makes of it.
-    fn is(&self, data: &ArtifactData) -> bool {
-        match (self, data) {
-            (Self::String(own, _), ArtifactData::Text(text)) => **own == **text,
-            (Self::Json(json), ArtifactData::Text(text)) => **json == **text,
-            (Self::Bytes(own), ArtifactData::Bytes(bytes)) => *own == bytes,
-            _ => false,
-        }
-    }
+/// Whether this is the artifact of a result, of which all can be told by the output. `json` is that as JSON, where it has such.
+pub(super) fn is_result(artifact: &NewArtifact, output: &Output, json: &[u8]) -> bool {
+    let is_content = match (output, &artifact.data) {
+        (Output::Bytes(own), ArtifactData::Bytes(bytes)) => own == bytes,
+        (Output::Json(value), ArtifactData::Text(text)) => match &**value {
+            Value::String(own) => **own == **text,
+            _ => json == text.as_bytes(),
+        },
+        _ => false,
+    };
+    is_content
+        && artifact.key.strip_prefix(TASK_PREFIX) == Some(&*artifact.step.1)
+        && &*artifact.artifact_type == TASK_RESULT
 }

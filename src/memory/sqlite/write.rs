@@ -1,6 +1,7 @@
 //! The one connection that writes: batches, and what a commit stores.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -10,9 +11,9 @@ use super::error::{Fault, OpenError};
 use super::events;
 use super::keys::Keys;
 use super::open;
-use super::pending::{EventRow, Pending, ResultArtifact, StepRow};
+use super::pending::{EventRow, OutputCell, Pending, ResultArtifact, StepRow};
 use super::read::{View, step_meta};
-use super::rows::{Cell, data_cell, micros, number};
+use super::rows::{data_cell, is_result, micros, number};
 use super::runs::{self, Moment, Run};
 use super::schema;
 use crate::artifact::Artifact;
@@ -136,11 +137,9 @@ impl Writer {
                 Err(MemoryError::Store(error)) => return Err(error),
                 result => results.push(result),
             }
-            if self.pending.is_full() {
-                self.pending.store(&self.view.0)?;
-            }
+            self.pending.settle(&self.view.0, false)?;
         }
-        self.pending.store(&self.view.0)?;
+        self.pending.settle(&self.view.0, true)?;
         Ok(results)
     }
 
@@ -164,11 +163,19 @@ impl Writer {
                 (no, 0)
             }
             None => {
-                let run = self.run(&run_id)?;
+                if self.runs.len() >= SQLITE_REMEMBERED && !self.runs.contains_key(&run_id) {
+                    self.make_room();
+                }
+                let run = match self.runs.entry(run_id.clone()) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(place) => {
+                        self.pending.store(&self.view.0)?;
+                        place.insert(stored_run(&self.view, &run_id)?)
+                    }
+                };
                 let (no, attempt) = (run.no, run.record.attempt);
                 if runs::advance(&mut run.record, update, step, moment.at)? {
-                    let run = self.runs.get(&run_id).map(|run| runs::update(&self.view.0, run, moment));
-                    run.transpose()?;
+                    runs::update(&self.view.0, run, moment)?;
                     self.wrote = true;
                 }
                 if is_final {
@@ -185,18 +192,6 @@ impl Writer {
         let stored = self.insert_events((no, run_id), events, output.as_ref(), moment)?;
         self.last_seq = moment.last_seq;
         Ok(stored)
-    }
-
-    /// Where a run stands: as remembered, or else as stored.
-    fn run(&mut self, run_id: &RunId) -> Result<&mut Run, Fault> {
-        if !self.runs.contains_key(run_id) {
-            self.pending.store(&self.view.0)?;
-            let found = self.view.find(run_id)?.map(|(no, record)| Run { no, record });
-            let found = found.ok_or_else(|| Fault::NeverAccepted { run_id: run_id.to_string() })?;
-            self.make_room();
-            self.runs.insert(run_id.clone(), found);
-        }
-        self.runs.get_mut(run_id).ok_or_else(|| Fault::NeverAccepted { run_id: run_id.to_string() })
     }
 
     /// Interrupted runs may stay unfinished for ever. What is forgotten is read when it is needed.
@@ -216,18 +211,24 @@ impl Writer {
         moment: Moment,
     ) -> Result<bool, Fault> {
         let Some((step, output)) = output else { return Ok(false) };
-        let cell = Cell::of(output)?;
-        let artifact = artifact.filter(|artifact| artifact.step.0 == *step && cell.is_content_of(artifact));
-        let artifact = match artifact {
-            None => None,
-            Some(NewArtifact { key, .. }) => {
-                let (key_no, version) = self.next_version(project, key)?;
-                Some(ResultArtifact { key_no, version, id: uuid_at(moment.at).into_bytes() })
+        let start = self.pending.text.len();
+        let cell = match output {
+            Output::Bytes(bytes) => OutputCell::Bytes(bytes.clone()),
+            Output::Json(value) => {
+                serde_json::to_writer(&mut self.pending.text, value)?;
+                OutputCell::Json(start..self.pending.text.len())
             }
         };
-        let (is_whole, step) = (artifact.is_some(), number(*step));
-        let (at, output) = (moment.micros, cell.into_cell());
-        self.pending.step(StepRow { run, step, attempt, at, artifact, output });
+        let json = &self.pending.text[start..];
+        let artifact = match artifact {
+            Some(artifact) if artifact.step.0 == *step && is_result(artifact, output, json) => {
+                let (key_no, version) = self.next_version(project, &artifact.key)?;
+                Some(ResultArtifact { key_no, version, id: uuid_at(moment.at).into_bytes() })
+            }
+            _ => None,
+        };
+        let (is_whole, step, at) = (artifact.is_some(), number(*step), moment.micros);
+        self.pending.steps.push(StepRow { run, step, attempt, at, artifact, output: cell });
         Ok(is_whole)
     }
 
@@ -277,13 +278,16 @@ impl Writer {
         let events: Vec<Event> = (moment.first_seq..).zip(events).map(store).collect();
         let mut first_seq = moment.first_seq;
         for events in events.chunks(SQLITE_EVENTS_PER_ROW) {
-            let (payload, step) = events::payload(events, output)?;
-            let mut ids = Vec::with_capacity(16 * events.len());
+            let text = &mut self.pending.text;
+            let start = text.len();
             for event in events {
-                ids.extend_from_slice(event.id().as_bytes());
+                text.extend_from_slice(event.id().as_bytes());
             }
-            let (seq, step) = (number(first_seq), step.map(number));
-            self.pending.events(EventRow { seq, run: no, at: moment.micros, step, ids, payload });
+            let ids = start..text.len();
+            let step = events::payload(text, events, output)?.map(number);
+            let payload = ids.end..text.len();
+            let (seq, at) = (number(first_seq), moment.micros);
+            self.pending.events.push(EventRow { seq, run: no, at, step, ids, payload });
             first_seq += events.len() as u64;
         }
         Ok(events)
@@ -320,6 +324,14 @@ impl Writer {
         let deleted = self.keys.delete(&self.view.0, project, key, version)?;
         self.wrote |= deleted;
         Ok(deleted)
+    }
+}
+
+/// Where a run stands that is not remembered.
+fn stored_run(view: &View, run_id: &RunId) -> Result<Run, Fault> {
+    match view.find(run_id)? {
+        Some((no, record)) => Ok(Run { no, record }),
+        None => Err(Fault::NeverAccepted { run_id: run_id.to_string() }),
     }
 }
 
