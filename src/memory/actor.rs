@@ -197,16 +197,14 @@ impl ProjectMemory {
         durability: Durability,
         ctx: &mut Context<Self>,
     ) {
-        let Stored { batch: Batch { at, results }, recovered, broken } = stored;
+        let Stored { batch: Batch { at, events, results }, recovered, broken } = stored;
         self.broken = broken;
         self.publish(recovered, ctx);
         let waited = waiters.len();
         match results {
             Ok(results) => {
                 let stored = results.iter().any(Result::is_ok);
-                let mut events = Vec::with_capacity(2 * results.len());
-                for (waiter, mut result) in waiters.into_iter().zip(results) {
-                    events.append(&mut take_events(&mut result));
+                for (waiter, result) in waiters.into_iter().zip(results) {
                     waiter.answer(result, at);
                 }
                 self.publish(events, ctx);
@@ -287,7 +285,8 @@ impl Stored {
                 Ok(events) => recovered = events,
                 Err(error) => {
                     let at = SystemTime::now();
-                    return Self { batch: Batch { at, results: Err(error) }, recovered, broken: true };
+                    let batch = Batch { at, events: Vec::new(), results: Err(error) };
+                    return Self { batch, recovered, broken: true };
                 }
             }
         }

@@ -77,14 +77,16 @@ fn merge_meta(mut put: Put, store: &dyn Store) -> Result<Put, MemoryError> {
 /// What became of a batch.
 pub(crate) struct Batch {
     pub(crate) at: SystemTime,
-    /// One for each write; or why it is unknown what became of any.
+    /// The events to publish, of all writes: in one list, so that the actor's thread need not put them together.
+    pub(crate) events: Vec<Event>,
+    /// One for each write, without its events; or why it is unknown what became of any.
     pub(crate) results: Result<Vec<WriteResult>, StoreError>,
 }
 
 /// Stores all writes together. A write that is refused leaves the others alone; a store that fails leaves all in doubt.
 pub(crate) fn write_batch(store: &mut dyn Store, writes: Vec<Write>, durability: Durability) -> Batch {
     let at = to_micros(SystemTime::now());
-    let results = guard(|| {
+    let mut results = guard(|| {
         if writes.is_empty() {
             // Only what was stored before is to be flushed.
             return store.flush().map(|()| Vec::new());
@@ -108,7 +110,15 @@ pub(crate) fn write_batch(store: &mut dyn Store, writes: Vec<Write>, durability:
         store.end()?;
         Ok(results)
     });
-    Batch { at, results }
+    let mut events = Vec::new();
+    if let Ok(results) = &mut results {
+        // Room for the two events of a step.
+        events.reserve(2 * results.len());
+        for result in results {
+            events.append(&mut take_events(result));
+        }
+    }
+    Batch { at, events, results }
 }
 
 /// Stores the commits that have come together.
