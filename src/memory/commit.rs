@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::error::MemoryError;
 use crate::artifact::ArtifactData;
-use crate::event::{Event, EventKind};
+use crate::event::EventKind;
 use crate::plan::{Output, PlanRecord};
 use crate::project::Project;
 use crate::run::{Durability, RunId, RunState, StepFailure};
@@ -127,9 +127,6 @@ impl NewArtifact {
         Self { key, artifact_type, step, data }
     }
 }
-
-/// What became of a commit: its events as they are stored.
-pub(crate) type CommitResult = Result<Vec<Event>, MemoryError>;
 
 /// A commit is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

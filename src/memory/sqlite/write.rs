@@ -20,13 +20,16 @@ use crate::artifact::Artifact;
 use crate::event::{Event, EventKind};
 use crate::id::{to_micros, uuid_at};
 use crate::limits::{SQLITE_EVENTS_PER_ROW, SQLITE_REMEMBERED};
-use crate::memory::commit::{Commit, CommitResult, NewArtifact};
+use crate::memory::commit::{Commit, NewArtifact};
 use crate::memory::error::{MemoryError, StoreError};
 use crate::memory::messages::Put;
 use crate::memory::store::Reader;
 use crate::plan::Output;
 use crate::project::Project;
 use crate::run::{Durability, RunId};
+
+/// What became of a commit: its events as they are stored.
+pub(super) type CommitResult = Result<Vec<Event>, MemoryError>;
 
 /// After a failure of any call it is dropped, and what its batch had written with it: so nothing here has to be undone.
 #[derive(Debug)]
