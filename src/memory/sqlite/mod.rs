@@ -1,8 +1,8 @@
 //! Memory in a SQLite file: one connection that writes, others that read meanwhile, and a lock beside the file.
 //!
-//! `open` finds and identifies the file, `schema` makes its tables, `write`, `pending`, `runs` and `keys` write, `read` reads, `rows` and
-//! `events` turn cells into types and back. What it does not do: it deletes no history, and it undoes nothing by hand, for
-//! after any failure the connection is dropped and the file tells what is true.
+//! `open` finds and identifies the file, `schema` makes its tables, `write`, `pending`, `runs` and `keys` write, `read` reads,
+//! `rows` and `events` turn cells into types and back. What it does not do: it deletes no history, and it undoes nothing by
+//! hand, for after any failure the connection is dropped and the file tells what is true.
 #![doc = include_str!("tables.md")]
 
 mod error;
