@@ -61,7 +61,10 @@ pub(crate) fn shorten(text: &str) -> String {
 /// A new UUIDv7 (RFC 9562) made at `at`. Its random bits come from a fast generator that is seeded by the operating system
 /// once per thread: unique, but not secret.
 pub(crate) fn uuid_at(at: SystemTime) -> Uuid {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    uuid_since(at.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn uuid_since(since: Duration) -> Uuid {
     // Not `as_millis`, which computes with 128 bits.
     let millis = since.as_secs() * 1_000 + u64::from(since.subsec_millis());
     let random = fastrand::u128(..).to_ne_bytes();
@@ -72,6 +75,19 @@ pub(crate) fn uuid_at(at: SystemTime) -> Uuid {
 
 /// `at` cut to microseconds, the precision of everything that is stored.
 pub(crate) fn to_micros(at: SystemTime) -> SystemTime {
+    cut(at, at.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// A new id made at `at`, and `at` cut to microseconds: both of one look at the time, since every event has both.
+pub(crate) fn stamp(at: SystemTime) -> (Uuid, SystemTime) {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    (uuid_since(since), cut(at, since))
+}
+
+fn cut(at: SystemTime, since: Duration) -> SystemTime {
+    // Mostly it is cut already. (What lies before the epoch has no `since`, and becomes the epoch.)
+    if since.subsec_nanos() % 1_000 == 0 && !since.is_zero() {
+        return at;
+    }
     UNIX_EPOCH + Duration::new(since.as_secs(), since.subsec_micros() * 1_000)
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::EventKind;
-use crate::id::{IdFault, check_id, shorten, to_micros, uuid_at};
+use crate::id::{IdFault, check_id, shorten, stamp};
 use crate::run::RunId;
 
 /// Something that happened: an envelope around an [`EventKind`].
@@ -101,7 +101,8 @@ impl Event {
     }
 
     fn build(seq: Option<u64>, at: SystemTime, run_id: Option<RunId>, kind: EventKind) -> Self {
-        Self(Arc::new(Content { id: uuid_at(at), seq, timestamp: to_micros(at), run_id, kind }))
+        let (id, timestamp) = stamp(at);
+        Self(Arc::new(Content { id, seq, timestamp, run_id, kind }))
     }
 
     /// A UUIDv7 that names this event and no other.

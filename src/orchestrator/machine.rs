@@ -164,9 +164,9 @@ fn finish(
     Decision { to: Position { state, ..at }, failure, reason: None, events }
 }
 
-/// A first event, with room for those that mostly follow.
+/// A first event, with room for the one that mostly follows.
 fn said(kind: EventKind) -> Vec<EventKind> {
-    let mut events = Vec::with_capacity(3);
+    let mut events = Vec::with_capacity(2);
     events.push(kind);
     events
 }
