@@ -86,7 +86,7 @@ pub(crate) fn stamp(at: SystemTime) -> (Uuid, SystemTime) {
 
 fn cut(at: SystemTime, since: Duration) -> SystemTime {
     // Mostly it is cut already. (What lies before the epoch has no `since`, and becomes the epoch.)
-    if since.subsec_nanos() % 1_000 == 0 && !since.is_zero() {
+    if since.subsec_nanos().is_multiple_of(1_000) && !since.is_zero() {
         return at;
     }
     UNIX_EPOCH + Duration::new(since.as_secs(), since.subsec_micros() * 1_000)
