@@ -98,6 +98,7 @@
 mod allocator;
 mod artifact;
 mod bus;
+mod causes;
 mod engine;
 mod event;
 pub mod from_python;

@@ -1,8 +1,6 @@
 //! What a subscriber gets next: from its queue or, where it asked for history, from the store.
 
 use std::collections::VecDeque;
-use std::error::Error;
-use std::fmt::Write;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -14,6 +12,7 @@ use super::account::Lost;
 use super::history::{HistoryError, ReadEvents};
 use super::queue::{Queue, Taken, lagged};
 use super::subscription::Subscription;
+use crate::causes::with_causes;
 use crate::event::Event;
 use crate::limits::SUBSCRIBER_BATCH;
 
@@ -240,11 +239,7 @@ fn warn(subscription: &Subscription, error: &HistoryError, missed: u64, failures
     if !failures.is_power_of_two() {
         return;
     }
-    let mut why = error.to_string();
-    for cause in std::iter::successors(error.source(), |cause| (*cause).source()) {
-        // Writing to a string does not fail.
-        let _ = write!(why, ": {cause}");
-    }
+    let why = with_causes(error);
     let pattern = subscription.pattern().as_str();
     log::warn!(
         target: "lunacore::bus", pattern, missed, failures;

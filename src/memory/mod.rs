@@ -27,5 +27,7 @@ pub use messages::{
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{LockHolder, OpenError, SqliteStore};
+#[cfg(any(test, feature = "sqlite", feature = "testing"))]
+pub(crate) use store::delegate_reader;
 pub use store::{Reader, Store};
 pub use volatile::VolatileStore;

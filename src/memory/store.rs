@@ -196,3 +196,53 @@ pub trait Reader: Send + 'static {
     /// [`MemoryError::HistoryGone`] when a part of them, behind `after`, is not kept any more, or the store failed.
     fn run_events(&self, run_id: &RunId, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError>;
 }
+
+/// Implements [`Reader`] for stores, and views of them, that pass every question on: `|this|` names where to.
+#[cfg(any(test, feature = "sqlite", feature = "testing"))]
+macro_rules! delegate_reader {
+    ($($reader:ty),+ => |$this:ident| $inner:expr) => {$(
+        impl $crate::memory::Reader for $reader {
+            $crate::memory::delegate_reader! { @each |$this| $inner;
+                last_seq() -> Result<u64, $crate::memory::StoreError>;
+                artifact(
+                    project: &$crate::project::Project, key: &str, version: Option<u64>
+                ) -> Result<Option<$crate::artifact::Artifact>, $crate::memory::StoreError>;
+                versions(
+                    project: &$crate::project::Project, key: &str
+                ) -> Result<Vec<u64>, $crate::memory::StoreError>;
+                keys(
+                    project: &$crate::project::Project, prefix: &str, after: Option<&str>, limit: usize
+                ) -> Result<Vec<String>, $crate::memory::StoreError>;
+                run(
+                    run_id: &$crate::run::RunId
+                ) -> Result<Option<$crate::run::RunRecord>, $crate::memory::StoreError>;
+                plan(
+                    run_id: &$crate::run::RunId
+                ) -> Result<Option<$crate::plan::PlanRecord>, $crate::memory::StoreError>;
+                runs(
+                    after: Option<&$crate::run::RunId>, limit: usize
+                ) -> Result<Vec<$crate::run::RunRecord>, $crate::memory::StoreError>;
+                unfinished(
+                    after: Option<&$crate::run::RunId>, limit: usize
+                ) -> Result<Vec<$crate::run::RunRecord>, $crate::memory::StoreError>;
+                outputs(
+                    run_id: &$crate::run::RunId
+                ) -> Result<Option<Vec<$crate::plan::Output>>, $crate::memory::StoreError>;
+                events(
+                    after: u64, limit: usize
+                ) -> Result<Vec<$crate::event::Event>, $crate::memory::MemoryError>;
+                run_events(
+                    run_id: &$crate::run::RunId, after: u64, limit: usize
+                ) -> Result<Vec<$crate::event::Event>, $crate::memory::MemoryError>;
+            }
+        }
+    )+};
+    (@each |$this:ident| $inner:expr; $($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {$(
+        fn $name(&self, $($argument: $type),*) -> $answer {
+            let $this = self;
+            $inner.$name($($argument),*)
+        }
+    )*};
+}
+#[cfg(any(test, feature = "sqlite", feature = "testing"))]
+pub(crate) use delegate_reader;

@@ -79,21 +79,10 @@ impl ExecutionOrchestrator {
         let (outcome, outcome_reply) = oneshot::channel();
         let submitted =
             Submitted { run_id: run_id.clone(), accepted: accepted_reply, outcome: outcome_reply };
-        let waiting = Waiting {
-            run_id,
-            project: message.project,
-            plan,
-            durability: message.durability,
-            callables: Vec::new(),
-            at: Position::QUEUED,
-            reason: None,
-            outputs: Vec::new(),
-            claim: Claim::new(),
-            accepted: vec![accepted],
-            outcomes: vec![outcome],
-            cancels: Vec::new(),
-            rivals: Vec::new(),
-        };
+        let mut waiting = Waiting::new(run_id, message.project, plan, Claim::new());
+        waiting.durability = message.durability;
+        waiting.accepted.push(accepted);
+        waiting.outcomes.push(outcome);
         self.admit(waiting, named, ctx);
         Ok(submitted)
     }
@@ -274,6 +263,25 @@ async fn stored_outcome(links: &Links, asked: &Waiting) -> Result<Option<Outcome
 }
 
 impl Waiting {
+    /// A plan of which nothing is stored, and nobody has asked for an answer.
+    pub(crate) fn new(run_id: RunId, project: Project, plan: Arc<CheckedPlan>, claim: Claim) -> Self {
+        Self {
+            run_id,
+            project,
+            plan,
+            durability: None,
+            callables: Vec::new(),
+            at: Position::QUEUED,
+            reason: None,
+            outputs: Vec::new(),
+            claim,
+            accepted: Vec::new(),
+            outcomes: Vec::new(),
+            cancels: Vec::new(),
+            rivals: Vec::new(),
+        }
+    }
+
     /// Tells its callers that it does not get into the line.
     pub(crate) fn turn_away(self, error: &PlanError) {
         self.answer(&Err(error.clone()));

@@ -1,6 +1,7 @@
 //! The control messages: status, listing, cancellation. None of them waits for a step.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use actix::dev::RecipientRequest;
 use actix::{AsyncContext, Context, Handler, ResponseFuture};
@@ -229,7 +230,7 @@ impl ExecutionOrchestrator {
         tell_cancelled: oneshot::Sender<Cancelled>,
         ctx: &mut Context<Self>,
     ) {
-        let (links, myself) = (std::rc::Rc::clone(&self.links), ctx.address().downgrade());
+        let (links, myself) = (Rc::clone(&self.links), ctx.address().downgrade());
         self.unsettled.insert(run_id.clone());
         actix::spawn(async move {
             let _ = tell_cancelled.send(cancel_found(&links, run_id.clone()).await);

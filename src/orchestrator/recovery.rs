@@ -1,5 +1,6 @@
 //! Runs that are known already: attaching to one by its id, and going on with what was unfinished at the start.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{AsyncContext, Context};
@@ -13,8 +14,9 @@ use super::links::{Links, stored};
 use super::machine::{self, Input, Position};
 use super::runner::Outcome;
 use super::status::RunInfo;
+use crate::causes::with_causes;
 use crate::memory::{Claim, Committed, FindRun, FoundRun, ListUnfinished, MemoryError};
-use crate::plan::{CheckedPlan, Output, StepError};
+use crate::plan::{CheckedPlan, Output, PlanRecord, StepError};
 use crate::project::Project;
 use crate::run::{RunId, RunRecord, RunState};
 
@@ -138,7 +140,7 @@ impl ExecutionOrchestrator {
 
     /// Looks for what was unfinished when this orchestrator was started. Nothing is started before that is known.
     pub(crate) fn recover(&self, ctx: &mut Context<Self>) {
-        let (links, myself) = (std::rc::Rc::clone(&self.links), ctx.address().downgrade());
+        let (links, myself) = (Rc::clone(&self.links), ctx.address().downgrade());
         actix::spawn(async move {
             let found = unfinished(&links).await;
             tell(&myself, Happened::Recovered { found });
@@ -161,7 +163,7 @@ impl ExecutionOrchestrator {
             Err(error) => {
                 log::error!(
                     target: "lunacore::orchestrator",
-                    "unfinished runs cannot be read, and do not go on: {}", chain(&error)
+                    "unfinished runs cannot be read, and do not go on: {}", with_causes(&error)
                 );
             }
         }
@@ -234,21 +236,7 @@ impl ExecutionOrchestrator {
             }
         };
         let closure = found.plan.first_closure().map(|(index, id)| (index, id.to_owned()));
-        let mut waiting = Waiting {
-            run_id: run_id.clone(),
-            project: found.record.project.clone(),
-            plan,
-            durability: found.record.durability,
-            callables: Vec::new(),
-            at: Position::QUEUED,
-            reason: None,
-            outputs: Vec::new(),
-            claim,
-            accepted: Vec::new(),
-            outcomes: Vec::new(),
-            cancels: Vec::new(),
-            rivals: Vec::new(),
-        };
+        let mut waiting = Waiting::new(run_id.clone(), found.record.project.clone(), plan, claim);
         waiting.take_up(found);
         let stopping = waiting.at.state == RunState::Stopping;
         let ticket = self.line.rejoin();
@@ -269,7 +257,7 @@ impl ExecutionOrchestrator {
 
     /// A run that is stored cannot be called.
     pub(crate) fn interrupt(&mut self, ticket: Ticket, error: PlanError, ctx: &mut Context<Self>) {
-        let reason = chain(&error);
+        let reason = with_causes(&error);
         let asked = self.waiting.get_mut(&ticket).map(|waiting| std::mem::take(&mut waiting.outcomes));
         self.interrupt_for(ticket, &reason, ctx);
         if let Some(outcomes) = asked.filter(|outcomes| !outcomes.is_empty()) {
@@ -338,18 +326,12 @@ async fn unfinished(links: &Links) -> Result<Vec<(Claim, FoundRun)>, MemoryError
                     let run_id = record.run_id.as_str();
                     log::error!(
                         target: "lunacore::orchestrator", run_id;
-                        "run {run_id} cannot be read, and does not go on: {}", chain(&error)
+                        "run {run_id} cannot be read, and does not go on: {}", with_causes(&error)
                     );
                 }
             }
         }
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn compare(
@@ -363,8 +345,8 @@ fn compare(
 /// Only the plan that a run was accepted with may attach to it, and only from its own project.
 pub(crate) fn compare_records(
     run_id: &RunId,
-    (was_in, was): (&Project, &crate::plan::PlanRecord),
-    (now_in, now): (&Project, &crate::plan::PlanRecord),
+    (was_in, was): (&Project, &PlanRecord),
+    (now_in, now): (&Project, &PlanRecord),
 ) -> Result<(), PlanError> {
     let run_id = run_id.clone();
     if was_in != now_in {

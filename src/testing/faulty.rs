@@ -4,10 +4,9 @@ use std::time::SystemTime;
 
 use crate::artifact::Artifact;
 use crate::event::Event;
-use crate::memory::{Commit, MemoryError, Put, Reader, Store, StoreError};
-use crate::plan::{Output, PlanRecord};
+use crate::memory::{Commit, MemoryError, Put, Reader, Store, StoreError, delegate_reader};
 use crate::project::Project;
-use crate::run::{Durability, RunId, RunRecord};
+use crate::run::Durability;
 
 /// How a [`FaultyStore`] fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -159,66 +158,4 @@ impl Store for FaultyStore {
     }
 }
 
-/// Reading what is alive.
-macro_rules! reads_while_alive {
-    ($($reader:ty)*) => {$(
-        impl Reader for $reader {
-            fn last_seq(&self) -> Result<u64, StoreError> {
-                self.alive()?.last_seq()
-            }
-
-            fn artifact(
-                &self,
-                project: &Project,
-                key: &str,
-                version: Option<u64>,
-            ) -> Result<Option<Artifact>, StoreError> {
-                self.alive()?.artifact(project, key, version)
-            }
-
-            fn versions(&self, project: &Project, key: &str) -> Result<Vec<u64>, StoreError> {
-                self.alive()?.versions(project, key)
-            }
-
-            fn keys(
-                &self,
-                project: &Project,
-                prefix: &str,
-                after: Option<&str>,
-                limit: usize,
-            ) -> Result<Vec<String>, StoreError> {
-                self.alive()?.keys(project, prefix, after, limit)
-            }
-
-            fn run(&self, run_id: &RunId) -> Result<Option<RunRecord>, StoreError> {
-                self.alive()?.run(run_id)
-            }
-
-            fn plan(&self, run_id: &RunId) -> Result<Option<PlanRecord>, StoreError> {
-                self.alive()?.plan(run_id)
-            }
-
-            fn runs(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
-                self.alive()?.runs(after, limit)
-            }
-
-            fn unfinished(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
-                self.alive()?.unfinished(after, limit)
-            }
-
-            fn outputs(&self, run_id: &RunId) -> Result<Option<Vec<Output>>, StoreError> {
-                self.alive()?.outputs(run_id)
-            }
-
-            fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {
-                self.alive()?.events(after, limit)
-            }
-
-            fn run_events(&self, run_id: &RunId, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {
-                self.alive()?.run_events(run_id, after, limit)
-            }
-        }
-    )*};
-}
-
-reads_while_alive!(FaultyStore View);
+delegate_reader! { FaultyStore, View => |this| this.alive()? }

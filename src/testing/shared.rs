@@ -3,10 +3,9 @@ use std::time::SystemTime;
 
 use crate::artifact::Artifact;
 use crate::event::Event;
-use crate::memory::{Commit, MemoryError, Put, Reader, Store, StoreError};
-use crate::plan::{Output, PlanRecord};
+use crate::memory::{Commit, MemoryError, Put, Reader, Store, StoreError, delegate_reader};
 use crate::project::Project;
-use crate::run::{Durability, RunId, RunRecord};
+use crate::run::Durability;
 
 /// A store with several handles. One memory at a time may have one; when its actors are gone, the next gets another,
 /// and finds what the first had stored.
@@ -69,59 +68,4 @@ impl Store for SharedStore {
     }
 }
 
-impl Reader for SharedStore {
-    fn last_seq(&self) -> Result<u64, StoreError> {
-        self.lock().last_seq()
-    }
-
-    fn artifact(
-        &self,
-        project: &Project,
-        key: &str,
-        version: Option<u64>,
-    ) -> Result<Option<Artifact>, StoreError> {
-        self.lock().artifact(project, key, version)
-    }
-
-    fn versions(&self, project: &Project, key: &str) -> Result<Vec<u64>, StoreError> {
-        self.lock().versions(project, key)
-    }
-
-    fn keys(
-        &self,
-        project: &Project,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<String>, StoreError> {
-        self.lock().keys(project, prefix, after, limit)
-    }
-
-    fn run(&self, run_id: &RunId) -> Result<Option<RunRecord>, StoreError> {
-        self.lock().run(run_id)
-    }
-
-    fn plan(&self, run_id: &RunId) -> Result<Option<PlanRecord>, StoreError> {
-        self.lock().plan(run_id)
-    }
-
-    fn runs(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
-        self.lock().runs(after, limit)
-    }
-
-    fn unfinished(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
-        self.lock().unfinished(after, limit)
-    }
-
-    fn outputs(&self, run_id: &RunId) -> Result<Option<Vec<Output>>, StoreError> {
-        self.lock().outputs(run_id)
-    }
-
-    fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {
-        self.lock().events(after, limit)
-    }
-
-    fn run_events(&self, run_id: &RunId, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {
-        self.lock().run_events(run_id, after, limit)
-    }
-}
+delegate_reader! { SharedStore => |this| this.lock() }

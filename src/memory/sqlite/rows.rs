@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Row, ToSql};
+use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde_json::Value;
 
 use super::error::Unreadable;
@@ -93,22 +94,16 @@ fn project(tenant: &str, project: &str) -> Project {
 }
 
 fn durability(word: &str) -> Read<Durability> {
-    let found = [Durability::Relaxed, Durability::Immediate].into_iter().find(|known| known.as_str() == word);
-    found.ok_or_else(|| format!("durability cannot be {word:?}").into())
+    of_word(word).map_err(|_| format!("durability cannot be {word:?}").into())
 }
 
 fn state(word: &str) -> Read<RunState> {
-    let all = [
-        RunState::Queued,
-        RunState::Running,
-        RunState::Stopping,
-        RunState::Completed,
-        RunState::Failed,
-        RunState::Cancelled,
-        RunState::Interrupted,
-    ];
-    let found = all.into_iter().find(|state| state.as_str() == word);
-    found.ok_or_else(|| format!("a run cannot be {word:?}").into())
+    of_word(word).map_err(|_| format!("a run cannot be {word:?}").into())
+}
+
+/// The variant that has this word in JSON, which is what `as_str` gives too.
+fn of_word<T: DeserializeOwned>(word: &str) -> Result<T, serde::de::value::Error> {
+    T::deserialize(word.into_deserializer())
 }
 
 /// JSON is text, bytes are a blob: the storage class of the cell tells them apart.

@@ -11,10 +11,9 @@ use crate::event::Event;
 use crate::memory::commit::Commit;
 use crate::memory::error::{MemoryError, StoreError};
 use crate::memory::messages::Put;
-use crate::memory::store::{Reader, Store};
-use crate::plan::{Output, PlanRecord};
+use crate::memory::store::{Reader, Store, delegate_reader};
 use crate::project::Project;
-use crate::run::{Durability, RunId, RunRecord};
+use crate::run::Durability;
 
 /// A store in one SQLite file, which survives the process and, as [`Durability`] says, a power loss.
 ///
@@ -200,63 +199,5 @@ impl Store for SqliteStore {
     }
 }
 
-/// Through the connection that writes, so a batch sees what it has written.
-impl Reader for SqliteStore {
-    fn last_seq(&self) -> Result<u64, StoreError> {
-        match &self.side {
-            Side::Running(Some(writer), _) => Ok(writer.last_seq),
-            _ => self.view()?.last_seq(),
-        }
-    }
-
-    fn artifact(
-        &self,
-        project: &Project,
-        key: &str,
-        version: Option<u64>,
-    ) -> Result<Option<Artifact>, StoreError> {
-        self.view()?.artifact(project, key, version)
-    }
-
-    fn versions(&self, project: &Project, key: &str) -> Result<Vec<u64>, StoreError> {
-        self.view()?.versions(project, key)
-    }
-
-    fn keys(
-        &self,
-        project: &Project,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<String>, StoreError> {
-        self.view()?.keys(project, prefix, after, limit)
-    }
-
-    fn run(&self, run_id: &RunId) -> Result<Option<RunRecord>, StoreError> {
-        self.view()?.run(run_id)
-    }
-
-    fn plan(&self, run_id: &RunId) -> Result<Option<PlanRecord>, StoreError> {
-        self.view()?.plan(run_id)
-    }
-
-    fn runs(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
-        self.view()?.runs(after, limit)
-    }
-
-    fn unfinished(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
-        self.view()?.unfinished(after, limit)
-    }
-
-    fn outputs(&self, run_id: &RunId) -> Result<Option<Vec<Output>>, StoreError> {
-        self.view()?.outputs(run_id)
-    }
-
-    fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {
-        self.view()?.events(after, limit)
-    }
-
-    fn run_events(&self, run_id: &RunId, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {
-        self.view()?.run_events(run_id, after, limit)
-    }
-}
+// Through the connection that writes, so a batch sees what it has written.
+delegate_reader! { SqliteStore => |this| this.view()? }

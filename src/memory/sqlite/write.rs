@@ -160,15 +160,13 @@ impl Writer {
                 };
                 self.wrote = true;
                 if !is_final {
-                    self.make_room();
+                    self.make_room(&run_id);
                     self.runs.insert(run_id.clone(), Run { no, record });
                 }
                 (no, 0)
             }
             None => {
-                if self.runs.len() >= SQLITE_REMEMBERED && !self.runs.contains_key(&run_id) {
-                    self.make_room();
-                }
+                self.make_room(&run_id);
                 let run = match self.runs.entry(run_id.clone()) {
                     Entry::Occupied(known) => known.into_mut(),
                     Entry::Vacant(place) => {
@@ -198,8 +196,8 @@ impl Writer {
     }
 
     /// Interrupted runs may stay unfinished for ever. What is forgotten is read when it is needed.
-    fn make_room(&mut self) {
-        if self.runs.len() >= SQLITE_REMEMBERED {
+    fn make_room(&mut self, run_id: &RunId) {
+        if self.runs.len() >= SQLITE_REMEMBERED && !self.runs.contains_key(run_id) {
             self.runs.clear();
         }
     }
