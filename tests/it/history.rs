@@ -542,9 +542,13 @@ async fn what_the_bus_was_left_out_of_is_made_good_too() {
     attach(&memory, &bus).await;
     let (mut events, mut plain) = (stream(&bus, "*", 1, 100_000).await, watch(&bus).await);
     let (release, held) = mpsc::channel::<()>();
+    let (tell_busy, busy) = tokio::sync::oneshot::channel();
     elsewhere.spawn_fn(move || {
+        let _ = tell_busy.send(());
         let _ = held.recv_timeout(PATIENCE);
     });
+    // Not before: the bus might keep up until its thread is held.
+    soon(busy).await.unwrap();
     let count = PUBLISH_BACKLOG + 500;
     Writer::new(memory.clone()).write_singly(count).await;
     drop(release);
