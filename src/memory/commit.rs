@@ -8,7 +8,7 @@ use crate::artifact::ArtifactData;
 use crate::event::EventKind;
 use crate::plan::{Output, PlanRecord};
 use crate::project::Project;
-use crate::run::{Durability, RunId, RunState, StepFailure};
+use crate::run::{Durability, RunId, RunState, StepFailure, StepProgress};
 
 /// One atomic write: a run's progress, an output, artifacts and events together, or nothing of it.
 ///
@@ -53,6 +53,8 @@ pub struct NewRun {
     pub plan: PlanRecord,
     /// How well its commits are to be stored, where the plan said so: kept, for when the run is resumed.
     pub durability: Option<Durability>,
+    /// When it must be done.
+    pub deadline: Option<SystemTime>,
     /// Who runs it.
     pub claim: Claim,
 }
@@ -61,7 +63,7 @@ impl NewRun {
     /// A run of this plan.
     #[must_use]
     pub fn new(plan: PlanRecord, claim: Claim) -> Self {
-        Self { plan, durability: None, claim }
+        Self { plan, durability: None, deadline: None, claim }
     }
 }
 
@@ -92,7 +94,11 @@ pub struct RunUpdate {
     pub cursor: usize,
     /// The attempt of the step at `cursor` that is about to run or ran last; 0 when it has not been started.
     pub attempt: u32,
-    /// Why it failed, if it did.
+    /// How far that step is otherwise.
+    pub step: StepProgress,
+    /// It was told to pause.
+    pub pausing: bool,
+    /// Why it failed, or why its last attempt did.
     pub failure: Option<Arc<StepFailure>>,
     /// Why it is interrupted, if it is.
     pub reason: Option<Arc<str>>,
@@ -102,7 +108,7 @@ impl RunUpdate {
     /// A run that has not failed.
     #[must_use]
     pub fn new(state: RunState, cursor: usize, attempt: u32) -> Self {
-        Self { state, cursor, attempt, failure: None, reason: None }
+        Self { state, cursor, attempt, step: StepProgress::default(), pausing: false, failure: None, reason: None }
     }
 }
 

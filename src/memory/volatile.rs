@@ -65,6 +65,8 @@ struct Run {
     record: RunRecord,
     plan: PlanRecord,
     outputs: Vec<Output>,
+    /// When the turn of the step at its cursor came.
+    turn: Option<SystemTime>,
     /// The last event that was stored before its first.
     before: u64,
 }
@@ -132,10 +134,10 @@ impl VolatileStore {
         let mut record = RunRecord::new(run_id.clone(), project.clone(), new.plan.len(), at);
         record.name = new.plan.shared_name().cloned();
         record.self_contained = new.plan.is_self_contained();
-        record.durability = new.durability;
+        (record.durability, record.deadline) = (new.durability, new.deadline);
         self.runs.insert(
             self.accepted,
-            Run { record, plan: new.plan, outputs: Vec::new(), before: self.last_seq },
+            Run { record, plan: new.plan, outputs: Vec::new(), turn: None, before: self.last_seq },
         );
         self.run_order.insert(run_id.clone(), self.accepted);
         Ok(())
@@ -150,11 +152,16 @@ impl VolatileStore {
         at: SystemTime,
     ) -> bool {
         let Some(order) = self.run_order.get(run_id) else { return false };
-        let Some(Run { record, outputs, .. }) = self.runs.get_mut(order) else { return false };
+        let Some(Run { record, outputs, turn, .. }) = self.runs.get_mut(order) else { return false };
         let was_final = record.state.is_final();
-        let RunUpdate { state, cursor, attempt, failure, reason } = update;
+        let RunUpdate { state, cursor, attempt, step, pausing, failure, reason } = update;
         (record.cursor, record.attempt, record.failure, record.reason) = (cursor, attempt, failure, reason);
+        (record.step, record.pausing) = (step, pausing);
         record.enter(state, at);
+        if output.is_some() {
+            *turn = Some(at);
+        }
+        record.step.since = step.since.or(*turn).or(record.started_at);
         if state.is_final() && !was_final {
             self.finished.push_back(*order);
         }

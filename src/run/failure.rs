@@ -35,6 +35,16 @@ pub enum FailureKind {
     Output,
     /// An artifact that the step staged was refused.
     Artifact,
+    /// The attempt took longer than its timeout.
+    Timeout,
+    /// The step was not done, with all its attempts, after its total timeout.
+    TotalTimeout,
+    /// The plan was not done at its deadline.
+    Deadline,
+    /// The attempt came to a limit, was told to stop, and its blocking code did not end within the grace.
+    Abandoned,
+    /// The circuit breaker was open, and the callable was not called.
+    BreakerOpen,
 }
 
 impl FailureKind {
@@ -46,6 +56,11 @@ impl FailureKind {
             Self::Panic => "panic",
             Self::Output => "output",
             Self::Artifact => "artifact",
+            Self::Timeout => "timeout",
+            Self::TotalTimeout => "total_timeout",
+            Self::Deadline => "deadline",
+            Self::Abandoned => "abandoned",
+            Self::BreakerOpen => "breaker_open",
         }
     }
 }

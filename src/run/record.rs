@@ -4,6 +4,19 @@ use std::time::SystemTime;
 use super::{Durability, RunId, RunState, StepFailure};
 use crate::project::Project;
 
+/// How far a run is with the step at its cursor, besides the number of the attempt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StepProgress {
+    /// When the step's turn came: its limits count from here. `None` in an update means the commit that completed the step
+    /// before it, or started the plan.
+    pub since: Option<SystemTime>,
+    /// When its next attempt may start: while the run backs off, and while it is paused or parked.
+    pub until: Option<SystemTime>,
+    /// The attempt in flight is that of its fallback: all others have failed.
+    pub fallback: bool,
+}
+
 /// What a store knows of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -26,7 +39,14 @@ pub struct RunRecord {
     pub cursor: usize,
     /// The attempt of the step at `cursor` that was started last, from 1; 0 before the first.
     pub attempt: u32,
-    /// Why it failed, if it did: the failure of the step at `cursor`.
+    /// How far that step is otherwise.
+    pub step: StepProgress,
+    /// It was told to pause: it does, or is, before the next attempt.
+    pub pausing: bool,
+    /// When it must be done.
+    pub deadline: Option<SystemTime>,
+    /// Why it failed, if it did: the failure of the step at `cursor`. Before that, why the last attempt did, for as long as the
+    /// next is waited for or the fallback runs.
     pub failure: Option<Arc<StepFailure>>,
     /// Why it is interrupted, if it is.
     pub reason: Option<Arc<str>>,
@@ -52,6 +72,9 @@ impl RunRecord {
             state: RunState::Queued,
             cursor: 0,
             attempt: 0,
+            step: StepProgress::default(),
+            pausing: false,
+            deadline: None,
             failure: None,
             reason: None,
             accepted_at: at,
@@ -63,8 +86,8 @@ impl RunRecord {
     /// Brings the record to a state that a commit at `at` leaves it in, and its times with it.
     pub fn enter(&mut self, state: RunState, at: SystemTime) {
         self.state = state;
-        // A run may be cut off before it has started.
-        if !matches!(state, RunState::Queued | RunState::Interrupted) {
+        // A run may be cut off, or paused, before it has started.
+        if !matches!(state, RunState::Queued | RunState::Interrupted | RunState::Paused) {
             self.started_at.get_or_insert(at);
         }
         if state.is_final() {

@@ -18,7 +18,13 @@ pub enum RunState {
     Queued,
     /// An attempt of a step is in flight.
     Running,
-    /// It was cancelled while blocking code ran, and waits for that code to end.
+    /// The last attempt of a step failed, and the next one waits for its time.
+    BackingOff,
+    /// The circuit breaker of its next step is open. It holds no slot meanwhile.
+    Parked,
+    /// It was told to pause, and waits to be told to go on. It holds no slot meanwhile.
+    Paused,
+    /// It was cancelled, or came to a limit, while blocking code ran, and waits for that code to end.
     Stopping,
     /// Every step completed.
     Completed,
@@ -43,6 +49,9 @@ impl RunState {
         match self {
             Self::Queued => "queued",
             Self::Running => "running",
+            Self::BackingOff => "backing_off",
+            Self::Parked => "parked",
+            Self::Paused => "paused",
             Self::Stopping => "stopping",
             Self::Completed => "completed",
             Self::Failed => "failed",

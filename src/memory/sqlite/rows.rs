@@ -59,7 +59,9 @@ pub(super) fn integer<T: TryFrom<i64>>(row: &Row<'_>, column: usize) -> Read<T> 
 macro_rules! record_columns {
     () => {
         "no, run_id, tenant, project, name, steps, self_contained, state, attempt, failure, reason, accepted_at, \
-         started_at, finished_at, durability, \
+         started_at, finished_at, durability, step_until, fallback, pausing, deadline, \
+         ifnull(step_since, ifnull((SELECT at FROM steps WHERE run = runs.no ORDER BY step DESC LIMIT 1), \
+         started_at)), \
          ifnull((SELECT step + 1 FROM steps WHERE run = runs.no ORDER BY step DESC LIMIT 1), 0)"
     };
 }
@@ -80,7 +82,13 @@ pub(super) fn record(row: &Row<'_>) -> Read<(i64, RunRecord)> {
     record.started_at = row.get::<_, Option<i64>>(12)?.map(time).transpose()?;
     record.finished_at = row.get::<_, Option<i64>>(13)?.map(time).transpose()?;
     record.durability = optional_text(row, 14)?.map(durability).transpose()?;
-    record.cursor = integer(row, 15)?;
+    let moment = |column| row.get::<_, Option<i64>>(column)?.map(time).transpose();
+    record.step.until = moment(15)?;
+    record.step.fallback = row.get(16)?;
+    record.pausing = row.get(17)?;
+    record.deadline = moment(18)?;
+    record.step.since = moment(19)?;
+    record.cursor = integer(row, 20)?;
     Ok((no, record))
 }
 

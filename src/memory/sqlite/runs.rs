@@ -34,8 +34,9 @@ pub(super) fn insert(
     moment: Moment,
 ) -> Result<Option<i64>, Fault> {
     let sql = "INSERT INTO runs (run_id, tenant, project, name, steps, self_contained, durability, state, attempt, \
-               failure, reason, accepted_at, started_at, finished_at, first_seq, last_seq, fingerprint, plan) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
+               failure, reason, accepted_at, started_at, finished_at, first_seq, last_seq, fingerprint, plan, deadline, \
+               step_since, step_until) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21) \
                ON CONFLICT (run_id) DO NOTHING";
     let inserted = connection.prepare_cached(sql)?.execute(params![
         record.run_id.as_str(),
@@ -56,13 +57,17 @@ pub(super) fn insert(
         record.state.is_final().then_some(number(moment.last_seq)),
         new.plan.fingerprint(),
         serde_json::to_string(&new.plan)?,
+        record.deadline.map(micros),
+        record.step.since.map(micros),
+        record.step.until.map(micros),
     ])?;
     Ok((inserted > 0).then(|| connection.last_insert_rowid()))
 }
 
 pub(super) fn update(connection: &Connection, run: &Run, moment: Moment) -> Result<(), Fault> {
     let sql = "UPDATE runs SET state = ?2, attempt = ?3, failure = ?4, reason = ?5, started_at = ?6, \
-               finished_at = ?7, last_seq = ?8 WHERE no = ?1";
+               finished_at = ?7, last_seq = ?8, step_since = ?9, step_until = ?10, fallback = ?11, pausing = ?12 \
+               WHERE no = ?1";
     let Run { no, record } = run;
     connection.prepare_cached(sql)?.execute(params![
         no,
@@ -73,6 +78,10 @@ pub(super) fn update(connection: &Connection, run: &Run, moment: Moment) -> Resu
         record.started_at.map(micros),
         record.finished_at.map(micros),
         record.state.is_final().then_some(number(moment.last_seq)),
+        record.step.since.map(micros),
+        record.step.until.map(micros),
+        record.step.fallback,
+        record.pausing,
     ])?;
     Ok(())
 }
@@ -93,7 +102,7 @@ pub(super) fn accepted(
     let mut record = RunRecord::new(run_id, project, new.plan.len(), at);
     record.name = new.plan.shared_name().cloned();
     record.self_contained = new.plan.is_self_contained();
-    record.durability = new.durability;
+    (record.durability, record.deadline) = (new.durability, new.deadline);
     advance(&mut record, update, step, at)?;
     Ok(record)
 }
@@ -106,7 +115,7 @@ pub(super) fn advance(
     step: Option<usize>,
     at: SystemTime,
 ) -> Result<bool, Fault> {
-    let RunUpdate { state, cursor, attempt, failure, reason } = update;
+    let RunUpdate { state, cursor, attempt, step: progress, pausing, failure, reason } = update;
     let next = record.cursor + usize::from(step.is_some());
     let fault = if step.is_some_and(|step| step != record.cursor) {
         Some(format!("the next output is that of step {}", record.cursor))
@@ -120,10 +129,12 @@ pub(super) fn advance(
     if let Some(fault) = fault {
         return Err(Fault::OutOfOrder { run_id: record.run_id.to_string(), fault });
     }
-    let same = (record.state, record.attempt) == (state, attempt)
+    let same = (record.state, record.attempt, record.step, record.pausing) == (state, attempt, progress, pausing)
         && record.failure == failure
         && record.reason == reason;
     (record.cursor, record.attempt, record.failure, record.reason) = (cursor, attempt, failure, reason);
+    // As its row has it, which says nothing where all follows from the steps.
+    (record.step, record.pausing) = (progress, pausing);
     record.enter(state, at);
     // A final row also says where its events end.
     Ok(!same || state.is_final())
