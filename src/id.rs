@@ -1,4 +1,5 @@
-//! The one rule for every id that a user chooses, and the making of those that nobody does.
+//! The one rule for every id that a user chooses, and the making of those that nobody does; and the form of the times
+//! that are stored beside them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -90,4 +91,44 @@ fn cut(at: SystemTime, since: Duration) -> SystemTime {
         return at;
     }
     UNIX_EPOCH + Duration::new(since.as_secs(), since.subsec_micros() * 1_000)
+}
+
+/// A time as JSON has it: RFC 3339, to the microsecond.
+pub(crate) mod rfc3339 {
+    use std::time::SystemTime;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_rfc3339_micros(*at))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_rfc3339(&text).map(super::to_micros).map_err(serde::de::Error::custom)
+    }
+
+    /// A time that may be missing.
+    pub(crate) mod maybe {
+        use std::time::SystemTime;
+
+        use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+        #[derive(Serialize, Deserialize)]
+        struct Time(#[serde(with = "super")] SystemTime);
+
+        #[allow(clippy::ref_option, reason = "serde asks for it like this")]
+        pub(crate) fn serialize<S: Serializer>(
+            at: &Option<SystemTime>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            at.map(Time).serialize(serializer)
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<SystemTime>, D::Error> {
+            Ok(Option::<Time>::deserialize(deserializer)?.map(|Time(at)| at))
+        }
+    }
 }

@@ -99,6 +99,7 @@ mod allocator;
 mod artifact;
 mod bus;
 mod causes;
+mod clock;
 mod engine;
 mod event;
 pub mod from_python;
@@ -110,6 +111,7 @@ mod memory;
 mod orchestrator;
 mod plan;
 mod project;
+mod resilience;
 mod run;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -120,26 +122,32 @@ pub use bus::{
     Emit, EmitError, EventBus, EventStream, Flush, FlushTimeout, HistoryError, IntoSubscriber, Publish,
     ReadEvents, Subscribe, SubscribeError, SubscribeStream, Subscriber, SubscriberOutcome, Subscription,
 };
+pub use clock::Clock;
 pub use engine::{Engine, EngineBuilder, EngineError};
 pub use event::{Event, EventKind, InvalidEventType, InvalidPattern, Pattern};
 pub use id::IdFault;
 pub use memory::{
-    Access, Attach, Claim, Commit, Committed, Delete, FindRun, FoundRun, Get, GetOutputs, GetRun, ListKeys,
-    ListRuns, ListUnfinished, ListVersions, MemoryError, NewArtifact, NewRun, Operation, ProjectMemory, Put,
-    ReadHistory, Reader, RunUpdate, Store, StoreError, VolatileStore,
+    Access, Attach, Claim, Commit, Committed, Delete, FindRun, FoundRun, Get, GetOutputs, GetRun,
+    ListBreakers, ListKeys, ListRuns, ListUnfinished, ListVersions, MemoryError, NewArtifact, NewRun,
+    Operation, ProjectMemory, Put, ReadHistory, Reader, RecordBreaker, RunUpdate, Store, StoreError,
+    VolatileStore,
 };
 #[cfg(feature = "sqlite")]
 pub use memory::{LockHolder, OpenError, SqliteStore};
 pub use orchestrator::{
-    CancelOutcome, CancelPlan, ControlError, CurrentStep, ExecutePlan, ExecutionOrchestrator, ListPlans,
-    PlanError, PlanStatus, RunHandle, RunInfo, Shutdown, ShutdownReport, SubmitPlan,
+    AbandonedCall, Breakers, CancelOutcome, CancelPlan, ControlError, CurrentStep, ExecutePlan,
+    ExecutionOrchestrator, ListAbandoned, ListPlans, PauseOutcome, PausePlan, PlanError, PlanStatus,
+    ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RunHandle, RunInfo, Shutdown, ShutdownReport,
+    SubmitPlan,
 };
 pub use plan::{
-    Callable, ContextError, IntoCallable, IntoOutput, InvalidPlan, Json, Output, OutputError, Plan,
-    PlanDifference, PlanRecord, RecordedError, Step, StepChange, StepContext, StepError, StepPanic,
+    BreakerOpen, Callable, ContextError, IntoCallable, IntoOutput, InvalidPlan, InvalidPolicy, Json,
+    LimitExceeded, OnFailure, Output, OutputError, Plan, PlanDifference, PlanRecord, RecordedError, Step,
+    StepChange, StepContext, StepError, StepPanic, WhenOpen,
 };
 pub use project::Project;
-pub use run::{Durability, FailureKind, InvalidRunId, RunId, RunRecord, RunState, StepFailure};
+pub use resilience::{Breaker, BreakerRecord, CircuitState, InvalidBreaker, InvalidRetry, Jitter, Retry};
+pub use run::{Durability, FailureKind, InvalidRunId, RunId, RunRecord, RunState, StepFailure, StepProgress};
 
 /// The README's code is tested like the documentation's.
 #[cfg(doctest)]

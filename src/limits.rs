@@ -34,6 +34,45 @@ pub const MAX_STAGED_ARTIFACTS: usize = 1_000;
 /// Most bytes of further artifacts that one attempt may stage, for the same reason.
 pub const MAX_STAGED_BYTES: usize = 64 * 1024 * 1024;
 
+/// Attempts of a step that is retried, the first included, by default. Most faults that go away by themselves are gone at
+/// the second attempt; where retries are nested in retries, three at each level are already many.
+pub const RETRY_ATTEMPTS: u32 = 3;
+
+/// Most attempts that a retry policy may give a step: each is stored, with its events.
+pub const MAX_RETRY_ATTEMPTS: u32 = 10_000;
+
+/// Longest wait that a growing delay of a retry grows to, by default: a service that is well again is noticed within a
+/// minute.
+pub const RETRY_MAX_DELAY: Duration = Duration::from_secs(60);
+
+/// Longest delay, budget, window or open time that a retry policy or a breaker may have: a leap year. What is longer is
+/// a mistaken unit.
+pub const MAX_WAIT: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// Failures in a row that open a breaker, by default: more than one step with [`RETRY_ATTEMPTS`] makes, so that a single
+/// bad step does not open it.
+pub const BREAKER_FAILURES: u32 = 5;
+
+/// Time over which a breaker takes its failure rate, by default.
+pub const BREAKER_WINDOW: Duration = Duration::from_secs(60);
+
+/// Parts that such a window is counted in: of each, the sums are kept, so its memory does not grow with the calls. The
+/// oldest part leaves as a whole, so the window is up to a sixtieth shorter than it says.
+pub const BREAKER_BUCKETS: u64 = 60;
+
+/// How long a breaker stays open, by default: most services restart within it.
+pub const BREAKER_OPEN: Duration = Duration::from_secs(30);
+
+/// Most probes of a breaker: as many attempts as one orchestrator can have in flight.
+pub const MAX_BREAKER_PROBES: u32 = 10_000;
+
+/// How long blocking code that came to a limit is waited for, by default. A call that looks at its token, or that talks to a
+/// service with a timeout of its own, mostly ends within it.
+pub const TIMEOUT_GRACE: Duration = Duration::from_secs(10);
+
+/// Breakers that one orchestrator may have: each is kept in memory, with its window.
+pub const MAX_BREAKERS: usize = 1_000;
+
 /// Longest message of a recorded failure, in bytes. The live error keeps its full text; the record is cut here, at
 /// a character boundary, and ends in `…`.
 pub const MAX_FAILURE_BYTES: usize = 8 * 1024;

@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 
 /// From the ground up: a folder (or file) may import those in the rows above its own, and nothing else. The last column
 /// tells whether it may name actix.
-const ORDER: [(&str, bool); 15] = [
+const ORDER: [(&str, bool); 17] = [
     ("limits", false),
     ("isolate", false),
     ("causes", false),
+    ("clock", false),
     ("id", false),
     ("json", false),
     ("project", false),
     ("run", false),
+    ("resilience", false),
     ("artifact", false),
     ("plan", false),
     ("event", false),

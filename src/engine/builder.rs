@@ -4,10 +4,12 @@ use tokio::sync::oneshot;
 use super::handle::Engine;
 use crate::allocator::{Resolve, SimpleAllocator};
 use crate::bus::{EventBus, Flush};
+use crate::clock::Clock;
 use crate::isolate::catch;
 use crate::limits::{MAILBOX, MAX_CONCURRENT_PLANS, QUEUE_CAPACITY};
 use crate::memory::ProjectMemory;
 use crate::orchestrator::ExecutionOrchestrator;
+use crate::resilience::{Breaker, InvalidBreaker};
 
 /// Chooses the parts of an [`Engine`] and starts them.
 ///
@@ -26,6 +28,8 @@ pub struct EngineBuilder {
     start_allocator: Box<dyn FnOnce() -> Recipient<Resolve> + Send>,
     max_concurrent_plans: usize,
     queue_capacity: usize,
+    breakers: Vec<Breaker>,
+    clock: Clock,
 }
 
 impl Default for EngineBuilder {
@@ -35,6 +39,8 @@ impl Default for EngineBuilder {
             start_allocator: Box::new(|| SimpleAllocator.start().recipient()),
             max_concurrent_plans: 1,
             queue_capacity: QUEUE_CAPACITY,
+            breakers: Vec::new(),
+            clock: Clock::default(),
         }
     }
 }
@@ -80,11 +86,39 @@ impl EngineBuilder {
         self
     }
 
+    /// A circuit breaker for the steps that [name it](crate::Step::breaker).
+    ///
+    /// ```
+    /// use lunacore::{Breaker, Engine, Step};
+    /// use std::time::Duration;
+    ///
+    /// # actix::System::new().block_on(async {
+    /// let engine = Engine::builder()
+    ///     .breaker(Breaker::new("payments").failures(3).open_for(Duration::from_secs(10)))
+    ///     .start()?;
+    /// let charge = Step::new("charge", || async { "paid" }).breaker("payments");
+    /// assert_eq!(engine.execute([charge]).await?, ["paid"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn breaker(mut self, breaker: Breaker) -> Self {
+        self.breakers.push(breaker);
+        self
+    }
+
+    /// Where orchestrator and memory take the time from; from the system by default.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// Starts the four actors on the current arbiter, inside `#[actix::main]` for example.
     ///
     /// # Errors
     /// [`EngineError::NoSystem`] where there is no actix system, such as under `#[tokio::main]`: call
-    /// [`spawn`](Self::spawn) there.
+    /// [`spawn`](Self::spawn) there. [`EngineError::Breaker`] for a breaker that cannot be one.
     pub fn start(self) -> Result<Engine, EngineError> {
         self.start_here().map(|(engine, _)| engine)
     }
@@ -95,7 +129,8 @@ impl EngineBuilder {
     /// been finished; see [`Shutdown`](crate::Shutdown).
     ///
     /// # Errors
-    /// [`EngineError::Thread`] when the operating system gives no thread.
+    /// [`EngineError::Thread`] when the operating system gives no thread; [`EngineError::Breaker`] for a breaker that cannot
+    /// be one.
     pub fn spawn(self) -> Result<Engine, EngineError> {
         let (tell_started, started) = std::sync::mpsc::channel();
         std::thread::Builder::new()
@@ -131,12 +166,19 @@ impl EngineBuilder {
         if Arbiter::try_current().is_none() || catch(|| actix::spawn(async {})).is_err() {
             return Err(EngineError::NoSystem);
         }
+        for breaker in &self.breakers {
+            breaker.check()?;
+        }
         let bus = start(EventBus::new());
-        let memory = start(self.memory);
+        let memory = start(self.memory.clock(self.clock.clone()));
         let allocator = (self.start_allocator)();
         let mut orchestrator = ExecutionOrchestrator::new(bus.clone(), memory.clone(), allocator.clone())
             .max_concurrent_plans(self.max_concurrent_plans)
-            .queue_capacity(self.queue_capacity);
+            .queue_capacity(self.queue_capacity)
+            .clock(self.clock);
+        for breaker in self.breakers {
+            orchestrator = orchestrator.breaker(breaker)?;
+        }
         let gone = orchestrator.watch_end();
         let engine = Engine { orchestrator: start(orchestrator), bus, memory, allocator };
         Ok((engine, gone))
@@ -168,6 +210,9 @@ pub enum EngineError {
     /// The current thread has no actix arbiter.
     #[error("no actix system runs on this thread; call `spawn` instead of `start`, or use `#[actix::main]`")]
     NoSystem,
+    /// A circuit breaker cannot be one.
+    #[error(transparent)]
+    Breaker(#[from] InvalidBreaker),
     /// The engine's thread could not be started.
     #[error("the engine's thread could not be started")]
     Thread {

@@ -13,9 +13,11 @@ use crate::bus::{
 use crate::event::Event;
 use crate::memory::{Attach, Get, GetOutputs, MemoryError, ProjectMemory, ReadHistory};
 use crate::orchestrator::{
-    CancelOutcome, CancelPlan, ControlError, ExecutePlan, ExecutionOrchestrator, ListPlans, PlanError,
-    PlanStatus, RunHandle, RunInfo, Shutdown, ShutdownReport, SubmitPlan,
+    AbandonedCall, Breakers, CancelOutcome, CancelPlan, ControlError, ExecutePlan, ExecutionOrchestrator,
+    ListAbandoned, ListPlans, PauseOutcome, PausePlan, PlanError, PlanStatus, ResumeOutcome, ResumePlan,
+    RetryNow, RetryOutcome, RunHandle, RunInfo, Shutdown, ShutdownReport, SubmitPlan,
 };
+use crate::resilience::BreakerRecord;
 use crate::run::RunId;
 
 /// The four actors, wired, with their messages as plain async methods.
@@ -136,6 +138,43 @@ impl Engine {
     /// [`ControlError::UnknownRun`], or memory failed.
     pub async fn cancel(&self, run_id: &RunId) -> Result<CancelOutcome, ControlError> {
         self.orchestrator.send(CancelPlan(run_id.clone())).await?
+    }
+
+    /// Pauses a run; see [`PausePlan`].
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownRun`], [`ControlError::NotHere`], or memory failed.
+    pub async fn pause(&self, run_id: &RunId) -> Result<PauseOutcome, ControlError> {
+        self.orchestrator.send(PausePlan(run_id.clone())).await?
+    }
+
+    /// Lets a paused run go on; see [`ResumePlan`].
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownRun`], [`ControlError::NotHere`], or memory failed.
+    pub async fn resume(&self, run_id: &RunId) -> Result<ResumeOutcome, ControlError> {
+        self.orchestrator.send(ResumePlan(run_id.clone())).await?
+    }
+
+    /// Makes the next attempt of a run now; see [`RetryNow`].
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownRun`], [`ControlError::NotHere`], or memory failed.
+    pub async fn retry_now(&self, run_id: &RunId) -> Result<RetryOutcome, ControlError> {
+        self.orchestrator.send(RetryNow(run_id.clone())).await?
+    }
+
+    /// The circuit breakers, and where they stand; see [`Breakers`].
+    ///
+    /// # Errors
+    /// For [`Breakers::Reset`], [`ControlError::UnknownBreaker`], or memory failed.
+    pub async fn breakers(&self, breakers: Breakers) -> Result<Vec<BreakerRecord>, ControlError> {
+        self.orchestrator.send(breakers).await?
+    }
+
+    /// Calls of blocking code that were given up and still run; see [`ListAbandoned`].
+    pub async fn abandoned(&self) -> Vec<AbandonedCall> {
+        self.orchestrator.send(ListAbandoned).await.unwrap_or_default()
     }
 
     /// The results that a run has stored so far, in step order; `None` for a run that is not known.

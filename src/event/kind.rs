@@ -1,8 +1,11 @@
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::id::rfc3339;
 use crate::plan::Output;
 use crate::run::StepFailure;
 
@@ -23,7 +26,7 @@ use crate::run::StepFailure;
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", expecting = "an event needs a `type` that is a text")]
+#[serde(tag = "type", remote = "Self")]
 #[non_exhaustive]
 pub enum EventKind {
     /// A plan was checked, resolved and stored; it will run.
@@ -38,10 +41,30 @@ pub enum EventKind {
     /// The first step is about to run.
     #[serde(rename = "plan.started")]
     PlanStarted {},
-    /// A run that was cut off goes on: with the step at which it was.
+    /// The plan was told to pause, and does so after the attempt in flight.
+    #[serde(rename = "plan.pausing")]
+    PlanPausing {},
+    /// The plan was told to pause: nothing of it runs until it is told to go on.
+    #[serde(rename = "plan.paused")]
+    PlanPaused {},
+    /// The plan waits for a circuit breaker to let its next step through.
+    #[serde(rename = "plan.parked")]
+    PlanParked {
+        /// The step.
+        task_id: Arc<str>,
+        /// The breaker's name.
+        breaker: Arc<str>,
+        /// Until when the breaker is open; not there while its probes are in flight.
+        #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339::maybe")]
+        until: Option<SystemTime>,
+    },
+    /// Blocking code runs that was told to stop, since the plan was cancelled or came to a limit; it is waited for.
+    #[serde(rename = "plan.stopping")]
+    PlanStopping {},
+    /// A run that was paused, or cut off, goes on: with the step at which it was.
     #[serde(rename = "plan.resumed")]
     PlanResumed {
-        /// How many steps had completed before; each is told of by a `task.recovered`.
+        /// How many steps had completed before. If it was cut off, each is told of by a `task.recovered`.
         completed: usize,
     },
     /// A run was cut off and cannot go on by itself: it waits for its plan to be sent again with the same run id.
@@ -74,6 +97,9 @@ pub enum EventKind {
         agent_id: Arc<str>,
         /// Which attempt this is, from 1.
         attempt: u32,
+        /// It is the one attempt of the step's fallback.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        fallback: bool,
     },
     /// A step completed and its result is stored.
     #[serde(rename = "task.completed")]
@@ -89,16 +115,57 @@ pub enum EventKind {
         /// The step.
         task_id: Arc<str>,
     },
-    /// An attempt of a step failed.
+    /// An attempt of a step failed, or the step came to a limit between two.
     #[serde(rename = "task.failed")]
     TaskFailed {
         /// The step.
         task_id: Arc<str>,
-        /// Which attempt, from 1.
+        /// Which attempt, from 1; 0 for a step that came to a limit before its first.
         attempt: u32,
+        /// Whether the policy has it tried again.
+        #[serde(default)]
+        will_retry: bool,
+        /// When, if it is.
+        #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339::maybe")]
+        next_attempt_at: Option<SystemTime>,
         /// Why.
         #[serde(flatten)]
         failure: Arc<StepFailure>,
+    },
+    /// A step failed for the last time, and its plan goes on without it: its result is null.
+    #[serde(rename = "task.skipped")]
+    TaskSkipped {
+        /// The step.
+        task_id: Arc<str>,
+    },
+    /// A step failed for the last time, and had asked for somebody to be told.
+    #[serde(rename = "escalation.needed")]
+    EscalationNeeded {
+        /// The step.
+        task_id: Arc<str>,
+        /// Why it failed.
+        reason: Arc<str>,
+    },
+    /// A circuit breaker opened: it lets nothing through for a while.
+    #[serde(rename = "breaker.opened")]
+    BreakerOpened {
+        /// Its name.
+        breaker: Arc<str>,
+        /// Until when.
+        #[serde(with = "rfc3339")]
+        until: SystemTime,
+    },
+    /// A circuit breaker lets probes through, to see whether all is well again.
+    #[serde(rename = "breaker.half_opened")]
+    BreakerHalfOpened {
+        /// Its name.
+        breaker: Arc<str>,
+    },
+    /// A circuit breaker lets everything through again.
+    #[serde(rename = "breaker.closed")]
+    BreakerClosed {
+        /// Its name.
+        breaker: Arc<str>,
     },
     /// A step was in flight, or about to be, when its plan was cancelled; it has no result.
     #[serde(rename = "task.cancelled")]
@@ -137,6 +204,23 @@ pub enum EventKind {
     },
 }
 
+impl Serialize for EventKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for EventKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let fields = Map::deserialize(deserializer)?;
+        // A number would pass for the place of a variant.
+        if !fields.get("type").is_some_and(Value::is_string) {
+            return Err(D::Error::custom("an event needs a `type` that is a text"));
+        }
+        Self::deserialize(Value::Object(fields)).map_err(D::Error::custom)
+    }
+}
+
 impl EventKind {
     /// The type as text, for example `"task.started"`.
     #[must_use]
@@ -144,6 +228,10 @@ impl EventKind {
         match self {
             Self::PlanAccepted { .. } => "plan.accepted",
             Self::PlanStarted {} => "plan.started",
+            Self::PlanPausing {} => "plan.pausing",
+            Self::PlanPaused {} => "plan.paused",
+            Self::PlanParked { .. } => "plan.parked",
+            Self::PlanStopping {} => "plan.stopping",
             Self::PlanResumed { .. } => "plan.resumed",
             Self::PlanInterrupted { .. } => "plan.interrupted",
             Self::PlanCompleted {} => "plan.completed",
@@ -153,6 +241,11 @@ impl EventKind {
             Self::TaskCompleted { .. } => "task.completed",
             Self::TaskRecovered { .. } => "task.recovered",
             Self::TaskFailed { .. } => "task.failed",
+            Self::TaskSkipped { .. } => "task.skipped",
+            Self::EscalationNeeded { .. } => "escalation.needed",
+            Self::BreakerOpened { .. } => "breaker.opened",
+            Self::BreakerHalfOpened { .. } => "breaker.half_opened",
+            Self::BreakerClosed { .. } => "breaker.closed",
             Self::TaskCancelled { .. } => "task.cancelled",
             Self::TaskProgress { .. } => "task.progress",
             Self::SubscriptionLagged { .. } => "subscription.lagged",
@@ -160,11 +253,14 @@ impl EventKind {
         }
     }
 
-    /// The step the event is about, for `task.*` events and `plan.failed`.
+    /// The step the event is about, for `task.*` events, `plan.failed`, `plan.parked` and `escalation.needed`.
     #[must_use]
     pub fn task_id(&self) -> Option<&str> {
         match self {
             Self::PlanFailed { task_id, .. }
+            | Self::PlanParked { task_id, .. }
+            | Self::TaskSkipped { task_id }
+            | Self::EscalationNeeded { task_id, .. }
             | Self::TaskStarted { task_id, .. }
             | Self::TaskCompleted { task_id, .. }
             | Self::TaskRecovered { task_id }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::EventKind;
-use crate::id::{IdFault, check_id, shorten, stamp};
+use crate::id::{IdFault, check_id, rfc3339, shorten, stamp};
 use crate::run::RunId;
 
 /// Something that happened: an envelope around an [`EventKind`].
@@ -57,8 +57,8 @@ impl Event {
     ///
     /// `at` is cut to microseconds, the precision of the JSON form.
     #[must_use]
-    pub fn stored(seq: u64, at: SystemTime, run_id: RunId, kind: EventKind) -> Self {
-        Self::build(Some(seq), at, Some(run_id), kind)
+    pub fn stored(seq: u64, at: SystemTime, run_id: impl Into<Option<RunId>>, kind: EventKind) -> Self {
+        Self::build(Some(seq), at, run_id.into(), kind)
     }
 
     /// An event as a store kept it, with the id that it was given when it happened.
@@ -220,21 +220,5 @@ impl fmt::Display for Event {
             Some(task_id) => write!(f, " {task_id}"),
             None => Ok(()),
         }
-    }
-}
-
-pub(crate) mod rfc3339 {
-    use std::time::SystemTime;
-
-    use crate::id::to_micros;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_rfc3339_micros(*at))
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_rfc3339(&text).map(to_micros).map_err(serde::de::Error::custom)
     }
 }

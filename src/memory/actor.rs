@@ -7,7 +7,7 @@ use super::access::{Access, AccessGuard, Operation, check_project, invalid_name}
 use super::claims::Claims;
 use super::commit::{Commit, Committed};
 use super::error::{MemoryError, StoreError};
-use super::messages::{Attach, Delete, Put};
+use super::messages::{Attach, Delete, Put, RecordBreaker};
 use super::outlet::Outlet;
 use super::read::Readers;
 use super::store::Store;
@@ -16,6 +16,7 @@ use super::write::{
     Answer, Batch, Queue, Queueable, Waiter, Write, guard, recover, take_events, write_batch, write_one,
 };
 use crate::artifact::{Artifact, TASK_RESULT, task_key};
+use crate::clock::Clock;
 use crate::event::Event;
 use crate::id::{check_id, uuid_at};
 use crate::json;
@@ -56,6 +57,7 @@ pub struct ProjectMemory {
     pub(super) store: Option<Box<dyn Store>>,
     pub(super) access: AccessGuard,
     pub(super) claims: Claims,
+    clock: Clock,
     outlet: Outlet,
     gap_timer: bool,
     queue: Queue,
@@ -84,6 +86,7 @@ impl ProjectMemory {
             readers: None,
             access: AccessGuard::default(),
             claims: Claims::default(),
+            clock: Clock::default(),
             outlet: Outlet::new(uuid_at(SystemTime::now())),
             gap_timer: false,
             queue: Queue::default(),
@@ -100,6 +103,13 @@ impl ProjectMemory {
     #[must_use]
     pub fn access_check(mut self, may: impl Fn(&Access) -> bool + Send + 'static) -> Self {
         self.access = AccessGuard::new(may);
+        self
+    }
+
+    /// Takes the time of what is stored from this clock; by default it is that of the system.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
         self
     }
 
@@ -153,9 +163,9 @@ impl ProjectMemory {
             return Answer::queued(self.queue.clone(), write);
         }
         let Some(store) = &mut self.store else {
-            return Answer::now(T::of(Err(gone().into()), SystemTime::now()));
+            return Answer::now(T::of(Err(gone().into()), self.clock.now()));
         };
-        let (at, mut result) = write_one(&mut **store, write);
+        let (at, mut result) = write_one(&mut **store, write, self.clock.now());
         let mut events = take_events(&mut result);
         if let Err(MemoryError::Store(error)) = &result {
             log::error!(target: "lunacore::memory", "a write to the store failed: {error}");
@@ -174,8 +184,9 @@ impl ProjectMemory {
         let (broken, published, default) = (self.broken, self.outlet.last_seq(), store.durability());
         let asked = writes.iter().map(|write| write.durability().unwrap_or(default)).max();
         let durability = if flush { Durability::Immediate } else { asked.unwrap_or(default) };
+        let clock = self.clock.clone();
         let job = tokio::task::spawn_blocking(move || {
-            let stored = Stored::write(&mut *store, writes, durability, broken, published);
+            let stored = Stored::write(&mut *store, writes, durability, (broken, published), &clock);
             (store, stored)
         });
         ctx.spawn(job.into_actor(self).map(move |joined, this, ctx| match joined {
@@ -276,21 +287,21 @@ impl Stored {
         store: &mut dyn Store,
         writes: Vec<Write>,
         durability: Durability,
-        broken: bool,
-        published: u64,
+        (broken, published): (bool, u64),
+        clock: &Clock,
     ) -> Self {
         let mut recovered = Vec::new();
         if broken {
             match recover(store, published) {
                 Ok(events) => recovered = events,
                 Err(error) => {
-                    let at = SystemTime::now();
+                    let at = clock.now();
                     let batch = Batch { at, events: Vec::new(), results: Err(error) };
                     return Self { batch, recovered, broken: true };
                 }
             }
         }
-        let batch = write_batch(store, writes, durability);
+        let batch = write_batch(store, writes, durability, clock.now());
         if batch.results.is_ok() {
             return Self { batch, recovered, broken: false };
         }
@@ -358,6 +369,14 @@ impl Handler<Put> for ProjectMemory {
             Ok(()) => self.write(Write::Put(put), ctx),
             Err(error) => Answer::now(Err(error)),
         }
+    }
+}
+
+impl Handler<RecordBreaker> for ProjectMemory {
+    type Result = Answer<Result<Committed, MemoryError>>;
+
+    fn handle(&mut self, change: RecordBreaker, ctx: &mut Self::Context) -> Self::Result {
+        self.write(Write::Breaker(Box::new(change)), ctx)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::artifact::ArtifactData;
 use crate::event::EventKind;
 use crate::plan::{Output, PlanRecord};
 use crate::project::Project;
+use crate::resilience::BreakerRecord;
 use crate::run::{Durability, RunId, RunState, StepFailure, StepProgress};
 
 /// One atomic write: a run's progress, an output, artifacts and events together, or nothing of it.
@@ -32,6 +33,8 @@ pub struct Commit {
     pub artifacts: Vec<NewArtifact>,
     /// What happened, in order. The store numbers them.
     pub events: Vec<EventKind>,
+    /// Circuit breakers that have changed with it: each takes the place of the record of its name.
+    pub breakers: Vec<BreakerRecord>,
     /// How well it must be stored when it is acknowledged; the store's own setting where nothing is said.
     pub durability: Option<Durability>,
 }
@@ -40,8 +43,18 @@ impl Commit {
     /// A commit that moves a run and does nothing else yet.
     #[must_use]
     pub fn new(run_id: RunId, project: Project, update: RunUpdate) -> Self {
-        let (artifacts, events) = (Vec::new(), Vec::new());
-        Self { run_id, project, accept: None, update, output: None, artifacts, events, durability: None }
+        let (artifacts, events, breakers) = (Vec::new(), Vec::new(), Vec::new());
+        Self {
+            run_id,
+            project,
+            accept: None,
+            update,
+            output: None,
+            artifacts,
+            events,
+            breakers,
+            durability: None,
+        }
     }
 }
 
@@ -108,7 +121,15 @@ impl RunUpdate {
     /// A run that has not failed.
     #[must_use]
     pub fn new(state: RunState, cursor: usize, attempt: u32) -> Self {
-        Self { state, cursor, attempt, step: StepProgress::default(), pausing: false, failure: None, reason: None }
+        Self {
+            state,
+            cursor,
+            attempt,
+            step: StepProgress::default(),
+            pausing: false,
+            failure: None,
+            reason: None,
+        }
     }
 }
 

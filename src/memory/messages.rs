@@ -3,13 +3,14 @@ use std::sync::Arc;
 use actix::{Message, Recipient};
 use serde_json::{Map, Value};
 
-use super::commit::Claim;
+use super::commit::{Claim, Committed};
 use super::error::MemoryError;
 use crate::artifact::{Artifact, ArtifactData};
 use crate::bus::Publish;
-use crate::event::Event;
+use crate::event::{Event, EventKind};
 use crate::plan::{Output, PlanRecord};
 use crate::project::Project;
+use crate::resilience::BreakerRecord;
 use crate::run::{RunId, RunRecord};
 
 /// Asks memory to publish what it commits from now on to this bus. A bus is attached once, however often it is asked.
@@ -312,6 +313,30 @@ impl ListUnfinished {
     #[must_use]
     pub fn new(after: Option<RunId>) -> Self {
         Self { after }
+    }
+}
+
+/// Reads what is stored of circuit breakers. One that never opened is not known.
+#[derive(Debug, Clone, Copy, Default, Message)]
+#[rtype(result = "Result<Vec<BreakerRecord>, MemoryError>")]
+pub struct ListBreakers;
+
+/// Stores a change of a circuit breaker that belongs to no run, and the event that tells of it.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Committed, MemoryError>")]
+#[non_exhaustive]
+pub struct RecordBreaker {
+    /// Where the breaker stands.
+    pub record: BreakerRecord,
+    /// What is told of it.
+    pub event: EventKind,
+}
+
+impl RecordBreaker {
+    /// This change.
+    #[must_use]
+    pub fn new(record: BreakerRecord, event: EventKind) -> Self {
+        Self { record, event }
     }
 }
 

@@ -22,8 +22,8 @@ pub use actor::ProjectMemory;
 pub use commit::{Claim, Commit, Committed, NewArtifact, NewRun, RunUpdate};
 pub use error::{MemoryError, StoreError};
 pub use messages::{
-    Attach, Delete, FindRun, FoundRun, Get, GetOutputs, GetRun, ListKeys, ListRuns, ListUnfinished,
-    ListVersions, Put, ReadHistory,
+    Attach, Delete, FindRun, FoundRun, Get, GetOutputs, GetRun, ListBreakers, ListKeys, ListRuns,
+    ListUnfinished, ListVersions, Put, ReadHistory, RecordBreaker,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{LockHolder, OpenError, SqliteStore};

@@ -11,7 +11,8 @@ use super::access::Operation;
 use super::actor::ProjectMemory;
 use super::error::{MemoryError, StoreError};
 use super::messages::{
-    FindRun, FoundRun, Get, GetOutputs, GetRun, ListKeys, ListRuns, ListUnfinished, ListVersions, ReadHistory,
+    FindRun, FoundRun, Get, GetOutputs, GetRun, ListBreakers, ListKeys, ListRuns, ListUnfinished,
+    ListVersions, ReadHistory,
 };
 use super::store::Reader;
 use super::write::guard;
@@ -20,6 +21,7 @@ use crate::bus::{HistoryError, ReadEvents};
 use crate::event::Event;
 use crate::limits::MAX_PAGE;
 use crate::plan::{Output, PlanRecord};
+use crate::resilience::BreakerRecord;
 use crate::run::RunRecord;
 
 /// Views of a store, each of which reads one thing at a time.
@@ -165,6 +167,14 @@ impl Handler<ListUnfinished> for ProjectMemory {
 
     fn handle(&mut self, list: ListUnfinished, _: &mut Self::Context) -> Self::Result {
         self.read(move |store| Ok(store.unfinished(list.after.as_ref(), MAX_PAGE)?))
+    }
+}
+
+impl Handler<ListBreakers> for ProjectMemory {
+    type Result = Reading<Result<Vec<BreakerRecord>, MemoryError>>;
+
+    fn handle(&mut self, ListBreakers: ListBreakers, _: &mut Self::Context) -> Self::Result {
+        self.read(|store| Ok(store.breakers()?))
     }
 }
 

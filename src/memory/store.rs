@@ -2,11 +2,12 @@ use std::time::SystemTime;
 
 use super::commit::Commit;
 use super::error::{MemoryError, StoreError};
-use super::messages::Put;
+use super::messages::{Put, RecordBreaker};
 use crate::artifact::Artifact;
 use crate::event::Event;
 use crate::plan::{Output, PlanRecord};
 use crate::project::Project;
+use crate::resilience::BreakerRecord;
 use crate::run::{Durability, RunId, RunRecord};
 
 /// Where memory keeps things. One actor owns a store, so calls never overlap.
@@ -81,6 +82,12 @@ pub trait Store: Reader {
     /// # Errors
     /// The store failed; whether it is deleted is unknown.
     fn delete(&mut self, project: &Project, key: &str, version: Option<u64>) -> Result<bool, MemoryError>;
+
+    /// Stores a change of a circuit breaker that belongs to no run, with its event, and answers with that as it is stored.
+    ///
+    /// # Errors
+    /// The store failed; whether it is stored is unknown.
+    fn record_breaker(&mut self, change: RecordBreaker, at: SystemTime) -> Result<Vec<Event>, MemoryError>;
 
     /// Makes everything that was stored with [`Durability::Relaxed`] survive a power loss too.
     ///
@@ -184,6 +191,12 @@ pub trait Reader: Send + 'static {
     /// The store failed.
     fn outputs(&self, run_id: &RunId) -> Result<Option<Vec<Output>>, StoreError>;
 
+    /// Reads what is stored of circuit breakers, in the order of their names.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn breakers(&self) -> Result<Vec<BreakerRecord>, StoreError>;
+
     /// Reads at most `limit` events behind `after`, in order, each as it was committed.
     ///
     /// # Errors
@@ -228,6 +241,7 @@ macro_rules! delegate_reader {
                 outputs(
                     run_id: &$crate::run::RunId
                 ) -> Result<Option<Vec<$crate::plan::Output>>, $crate::memory::StoreError>;
+                breakers() -> Result<Vec<$crate::resilience::BreakerRecord>, $crate::memory::StoreError>;
                 events(
                     after: u64, limit: usize
                 ) -> Result<Vec<$crate::event::Event>, $crate::memory::MemoryError>;

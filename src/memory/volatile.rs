@@ -8,14 +8,15 @@ use uuid::Uuid;
 
 use super::commit::{Commit, NewArtifact, NewRun, RunUpdate};
 use super::error::{MemoryError, StoreError};
-use super::messages::Put;
+use super::messages::{Put, RecordBreaker};
 use super::store::{Reader, Store};
 use crate::artifact::{Artifact, ArtifactData};
-use crate::event::Event;
+use crate::event::{Event, EventKind};
 use crate::id::uuid_at;
 use crate::limits::{VOLATILE_EVENTS, VOLATILE_FINISHED_RUNS};
 use crate::plan::{Output, PlanRecord};
 use crate::project::Project;
+use crate::resilience::BreakerRecord;
 use crate::run::{RunId, RunRecord};
 
 /// A store that lives and dies with its process.
@@ -31,6 +32,7 @@ pub struct VolatileStore {
     finished: VecDeque<u64>,
     accepted: u64,
     last_seq: u64,
+    breakers: BTreeMap<Arc<str>, BreakerRecord>,
     /// The last events, the oldest first.
     events: VecDeque<Event>,
 }
@@ -178,6 +180,16 @@ impl VolatileStore {
         true
     }
 
+    fn tell(&mut self, run_id: Option<RunId>, kind: EventKind, at: SystemTime) -> Event {
+        self.last_seq += 1;
+        let event = Event::stored(self.last_seq, at, run_id, kind);
+        if self.events.len() >= VOLATILE_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event.clone());
+        event
+    }
+
     /// How many of the kept events lie at or before `after`.
     fn skip(&self, after: u64) -> Result<usize, MemoryError> {
         let first = self.last_seq + 1 - self.events.len() as u64;
@@ -203,7 +215,8 @@ impl VolatileStore {
 
 impl Store for VolatileStore {
     fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
-        let Commit { run_id, project, accept, update, output, artifacts, events, durability: _ } = commit;
+        let Commit { run_id, project, accept, update, output, artifacts, events, breakers, durability: _ } =
+            commit;
         // The only steps that can fail come first, so that nothing is half done.
         if let Some(new) = accept {
             self.accept(&run_id, &project, *new, at)?;
@@ -219,17 +232,18 @@ impl Store for VolatileStore {
                 Kept { id, version: 0, artifact_type, created_at: at, meta, run_id, data },
             );
         }
+        self.breakers.extend(breakers.into_iter().map(|breaker| (Arc::clone(&breaker.name), breaker)));
         let mut stored = Vec::with_capacity(events.len());
         for kind in events {
-            self.last_seq += 1;
-            let event = Event::stored(self.last_seq, at, run_id.clone(), kind);
-            if self.events.len() >= VOLATILE_EVENTS {
-                self.events.pop_front();
-            }
-            self.events.push_back(event.clone());
-            stored.push(event);
+            stored.push(self.tell(Some(run_id.clone()), kind, at));
         }
         Ok(stored)
+    }
+
+    fn record_breaker(&mut self, change: RecordBreaker, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
+        let RecordBreaker { record, event } = change;
+        self.breakers.insert(Arc::clone(&record.name), record);
+        Ok(vec![self.tell(None, event, at)])
     }
 
     fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, MemoryError> {
@@ -318,6 +332,10 @@ impl Reader for VolatileStore {
 
     fn outputs(&self, run_id: &RunId) -> Result<Option<Vec<Output>>, StoreError> {
         Ok(self.run_by_id(run_id).map(|run| run.outputs.clone()))
+    }
+
+    fn breakers(&self) -> Result<Vec<BreakerRecord>, StoreError> {
+        Ok(self.breakers.values().cloned().collect())
     }
 
     fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {

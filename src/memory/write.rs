@@ -9,7 +9,7 @@ use actix::{Actor, Message};
 
 use super::commit::{Commit, Committed};
 use super::error::{MemoryError, StoreError};
-use super::messages::{Delete, Put};
+use super::messages::{Delete, Put, RecordBreaker};
 use super::store::Store;
 use crate::artifact::Artifact;
 use crate::event::Event;
@@ -24,6 +24,7 @@ pub(crate) enum Write {
     Commit(Box<Commit>),
     Put(Put),
     Delete(Delete),
+    Breaker(Box<RecordBreaker>),
 }
 
 /// What became of it.
@@ -60,6 +61,7 @@ impl Write {
             Self::Delete(delete) => {
                 store.delete(&delete.project, &delete.key, delete.version).map(Written::Deleted)
             }
+            Self::Breaker(change) => store.record_breaker(*change, at).map(Written::Committed),
         }
     }
 }
@@ -84,8 +86,13 @@ pub(crate) struct Batch {
 }
 
 /// Stores all writes together. A write that is refused leaves the others alone; a store that fails leaves all in doubt.
-pub(crate) fn write_batch(store: &mut dyn Store, writes: Vec<Write>, durability: Durability) -> Batch {
-    let at = to_micros(SystemTime::now());
+pub(crate) fn write_batch(
+    store: &mut dyn Store,
+    writes: Vec<Write>,
+    durability: Durability,
+    now: SystemTime,
+) -> Batch {
+    let at = to_micros(now);
     let mut results = guard(|| {
         if writes.is_empty() {
             // Only what was stored before is to be flushed.
@@ -136,8 +143,8 @@ fn commit_all(
 }
 
 /// The same for one write.
-pub(crate) fn write_one(store: &mut dyn Store, write: Write) -> (SystemTime, WriteResult) {
-    let at = to_micros(SystemTime::now());
+pub(crate) fn write_one(store: &mut dyn Store, write: Write, now: SystemTime) -> (SystemTime, WriteResult) {
+    let at = to_micros(now);
     let durability = write.durability().unwrap_or_else(|| store.durability());
     let result = guard(|| {
         store.begin(durability)?;

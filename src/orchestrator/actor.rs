@@ -6,28 +6,31 @@ use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Recipient, ResponseFuture, Running};
 use serde_json::Value;
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 
-use super::admission::{Submitted, Waiting};
+use super::abandoned::AbandonedCalls;
+use super::admission::Submitted;
+use super::breakers::{BreakerSet, Guarded};
 use super::control::{Cancelled, cancelled_by};
 use super::error::PlanError;
-use super::internal::{Happened, tell};
+use super::internal::Happened;
 use super::line::{Line, Move, Ticket};
 use super::links::Links;
-use super::machine::{self, Input};
-use super::messages::{ExecutePlan, RunHandle, SubmitPlan};
-use super::runner::{Outcome, Runner, Sent, Watch};
+use super::messages::{CancelOutcome, ExecutePlan, RunHandle, SubmitPlan};
+use super::runner::{Outcome, Random};
 use super::shutdown::Closing;
+use super::slots::Active;
 use super::status::RunInfo;
+use super::waiting::Waiting;
+use super::watch::Request;
 use crate::allocator::Resolve;
 use crate::bus::{Backlog, Publish};
-use crate::isolate::Isolated;
+use crate::clock::Clock;
 use crate::limits::{
-    LOOKUPS, MAILBOX, MAX_CONCURRENT_PLANS, MAX_QUEUE_CAPACITY, PROGRESS_BACKLOG, QUEUE_CAPACITY,
+    LOOKUPS, MAILBOX, MAX_BREAKERS, MAX_CONCURRENT_PLANS, MAX_QUEUE_CAPACITY, PROGRESS_BACKLOG,
+    QUEUE_CAPACITY,
 };
-use crate::memory::{Attach, Commit, FindRun, GetRun, ListRuns, ListUnfinished};
-use crate::plan::{CheckedPlan, RunScope};
-use crate::project::Project;
+use crate::memory::{Attach, Commit, FindRun, GetRun, ListBreakers, ListRuns, ListUnfinished, RecordBreaker};
+use crate::resilience::{Breaker, InvalidBreaker};
 use crate::run::{RunId, RunState};
 
 /// The actor that runs plans: one at a time, in the order in which they came.
@@ -65,19 +68,15 @@ pub struct ExecutionOrchestrator {
     /// Who asked for a run, or to cancel one, before that was stored, or before it was known what goes on.
     pub(crate) to_find: Vec<Ticket>,
     pub(crate) to_cancel: Vec<(RunId, oneshot::Sender<Cancelled>)>,
+    pub(crate) to_steer: Vec<(RunId, Request)>,
+    /// Runs that stood aside, are ready to go on, and wait for a slot.
+    pub(crate) ready: HashMap<Ticket, (RunId, oneshot::Sender<()>)>,
+    pub(crate) breakers: BreakerSet,
+    pub(crate) clock: Clock,
+    pub(crate) random: Random,
     pub(crate) closing: Option<Closing>,
     /// Dropped with the actor, for whoever waits for its end.
     alive: Option<oneshot::Sender<()>>,
-}
-
-/// A run that holds a slot.
-pub(crate) struct Active {
-    pub(crate) watch: Rc<Watch>,
-    pub(crate) project: Project,
-    pub(crate) plan: Arc<CheckedPlan>,
-    pub(crate) cancellation: CancellationToken,
-    /// Who waits for its end.
-    pub(crate) outcomes: Vec<oneshot::Sender<Outcome>>,
 }
 
 impl ExecutionOrchestrator {
@@ -93,12 +92,16 @@ impl ExecutionOrchestrator {
             + Handler<Box<Commit>>
             + Handler<FindRun>
             + Handler<GetRun>
+            + Handler<ListBreakers>
             + Handler<ListRuns>
-            + Handler<ListUnfinished>,
+            + Handler<ListUnfinished>
+            + Handler<RecordBreaker>,
         M::Context: ToEnvelope<M, Attach>
             + ToEnvelope<M, Box<Commit>>
             + ToEnvelope<M, FindRun>
             + ToEnvelope<M, GetRun>
+            + ToEnvelope<M, ListBreakers>
+            + ToEnvelope<M, RecordBreaker>
             + ToEnvelope<M, ListUnfinished>
             + ToEnvelope<M, ListRuns>,
     {
@@ -109,10 +112,13 @@ impl ExecutionOrchestrator {
             find_run: memory.clone().recipient(),
             list_unfinished: memory.clone().recipient(),
             list_runs: memory.clone().recipient(),
+            list_breakers: memory.clone().recipient(),
+            record_breaker: memory.clone().recipient(),
             attach: memory.recipient(),
             resolve: allocator.into(),
             progress: Backlog::new(PROGRESS_BACKLOG),
             lookups: Backlog::new(LOOKUPS),
+            abandoned: AbandonedCalls::default(),
         };
         Self {
             links: Rc::new(links),
@@ -124,6 +130,11 @@ impl ExecutionOrchestrator {
             unsettled: HashSet::new(),
             to_find: Vec::new(),
             to_cancel: Vec::new(),
+            to_steer: Vec::new(),
+            ready: HashMap::new(),
+            breakers: BreakerSet::default(),
+            clock: Clock::default(),
+            random: Rc::new(fastrand::f64),
             closing: None,
             alive: None,
         }
@@ -152,6 +163,38 @@ impl ExecutionOrchestrator {
         self
     }
 
+    /// Has a circuit breaker, which watches all steps that [name it](crate::Step::breaker), in all plans. One of the same name
+    /// takes its place; the last of a [thousand](MAX_BREAKERS) is the last.
+    ///
+    /// What memory knows of it from before counts: one that was open is open until its time.
+    ///
+    /// # Errors
+    /// It cannot be one: see [`InvalidBreaker`].
+    pub fn breaker(mut self, breaker: Breaker) -> Result<Self, InvalidBreaker> {
+        breaker.check()?;
+        let (name, now) = (Arc::from(breaker.name()), self.clock.now());
+        if let Some(breakers) = Rc::get_mut(&mut self.breakers)
+            && (breakers.len() < MAX_BREAKERS || breakers.contains_key(&name))
+        {
+            breakers.insert(name, Guarded::new(breaker, now));
+        }
+        Ok(self)
+    }
+
+    /// Takes the time from this clock; by default it is that of the system. Memory should have the same.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Takes the numbers that delays are spread with from here; each from 0 to 1. For tests: by default they are random.
+    #[must_use]
+    pub fn random(mut self, random: impl Fn() -> f64 + 'static) -> Self {
+        self.random = Rc::new(random);
+        self
+    }
+
     /// Moves the line on as far as it goes.
     pub(crate) fn advance(&mut self, ctx: &mut Context<Self>) {
         while let Some(next) = self.line.advance() {
@@ -161,60 +204,6 @@ impl ExecutionOrchestrator {
             }
         }
         self.close_if_done(ctx);
-    }
-
-    fn start_run(&mut self, ticket: Ticket, accepted: bool, ctx: &mut Context<Self>) {
-        let Some(waiting) = self.take_waiting(ticket) else {
-            self.line.finished();
-            return;
-        };
-        let (to, commit) = if accepted {
-            let input = if waiting.at.state == RunState::Queued { Input::Start } else { Input::Resume };
-            // What waits for a slot is queued or was cut off, so this has an answer.
-            let Some(started) = machine::decide(&waiting.plan, waiting.at, input) else {
-                self.line.finished();
-                return;
-            };
-            (started.to, waiting.commit(started))
-        } else {
-            let started = machine::accept(&waiting.plan, true);
-            (started.to, waiting.accepting(started))
-        };
-        // Sent here, for the order of the line too.
-        let first = Sent::new(to, self.links.commit.send(commit));
-        let run_id = waiting.run_id;
-        let report = self.links.progress_reporter(run_id.clone());
-        let plan = Arc::clone(&waiting.plan);
-        let scope = Arc::new(RunScope::new(run_id.clone(), plan, waiting.outputs, report));
-        let watch = Watch::new(waiting.at, waiting.accepted);
-        let active = Active {
-            watch: Rc::clone(&watch),
-            project: waiting.project.clone(),
-            plan: waiting.plan,
-            cancellation: scope.cancellation.clone(),
-            outcomes: waiting.outcomes,
-        };
-        self.active.insert(run_id.clone(), active);
-        let runner = Runner {
-            links: Rc::clone(&self.links),
-            scope,
-            project: waiting.project,
-            durability: waiting.durability,
-            callables: waiting.callables,
-            watch,
-            claim: waiting.claim,
-        };
-        let myself = ctx.address().downgrade();
-        // A task of its own: a wake-up costs the same however many plans run, and what escapes the containment of a
-        // step ends this run only.
-        let run = Isolated::new(Box::pin(runner.run(first)));
-        actix::spawn(async move {
-            let outcome = run.await.unwrap_or_else(|message| {
-                let reason = format!("its task panicked: {message}");
-                Err(PlanError::Interrupted { run_id: run_id.clone(), reason })
-            });
-            tell(&myself, Happened::Ended { run_id, outcome });
-        });
     }
 
     /// Answers everyone who waits for a run that is over.
@@ -240,7 +229,9 @@ impl ExecutionOrchestrator {
         // Nobody waits, so nobody would hear of a failure.
         if !heard
             && let Some(Err(error)) = unheard
-            && let PlanError::StepFailed { run_id, .. } | PlanError::Memory { run_id, .. } = &error
+            && let PlanError::StepFailed { run_id, .. }
+            | PlanError::DeadlineExceeded { run_id, .. }
+            | PlanError::Memory { run_id, .. } = &error
         {
             let run_id = run_id.as_str();
             log::warn!(target: "lunacore::orchestrator", run_id; "{error}, and nobody waits for the answer");
@@ -250,7 +241,9 @@ impl ExecutionOrchestrator {
     fn ended(&mut self, run_id: &RunId, outcome: Outcome) {
         let info = self.info(run_id);
         let Some(active) = self.active.remove(run_id) else { return };
-        self.line.finished();
+        self.vacate(active.place);
+        let state = cancelled_by(&outcome).ok().and_then(CancelOutcome::state);
+        Self::too_late(active.watch.take_requests(), state.unwrap_or(RunState::Interrupted));
         if let Some(info) = info
             && matches!(&outcome, Err(PlanError::Memory { .. } | PlanError::Interrupted { .. }))
         {
@@ -316,6 +309,9 @@ impl Handler<Happened> for ExecutionOrchestrator {
             Happened::Accepted { ticket, stored } => self.accepted(ticket, stored, ctx),
             Happened::Withdrawn { ticket, stored } => self.withdrawn(ticket, stored),
             Happened::Ended { run_id, outcome } => self.ended(&run_id, outcome),
+            Happened::Released { run_id } => self.released(&run_id),
+            Happened::Ready { run_id, grant } => self.wants_slot(run_id, grant),
+            Happened::Overdue { ticket } => self.overdue(ticket, ctx),
             Happened::CancelTold { run_id } => self.cancel_told(&run_id, ctx),
             Happened::Orphaned => self.orphaned(ctx),
         }

@@ -2,55 +2,34 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{AsyncContext, Context};
 use tokio::sync::oneshot;
 
 use super::actor::ExecutionOrchestrator;
-use super::control::Cancelled;
+use super::breakers::Gate;
+use super::control::{Cancelled, cancelled_by};
 use super::error::PlanError;
-use super::internal::{Happened, Unresolved, tell};
+use super::internal::{Happened, tell};
+use super::limit::Deadline;
 use super::line::Ticket;
 use super::links::{Links, stored};
-use super::machine::{self, Position};
-use super::messages::ExecutePlan;
+use super::machine::{self};
+use super::messages::{CancelOutcome, ExecutePlan};
 use super::recovery::{compare_records, outcome_of};
-use super::runner::{Outcome, commit_of};
-use crate::allocator::Resolve;
-use crate::limits::RESOLVE_TIMEOUT;
-use crate::memory::{Claim, Commit, Committed, FindRun, GetRun, MemoryError, NewRun};
-use crate::plan::{Callable, CheckedPlan, Output};
-use crate::project::Project;
-use crate::run::{Durability, RunId};
-
-/// A plan in the line.
-pub(crate) struct Waiting {
-    pub(crate) run_id: RunId,
-    pub(crate) project: Project,
-    pub(crate) plan: Arc<CheckedPlan>,
-    pub(crate) durability: Option<Durability>,
-    pub(crate) callables: Vec<Callable>,
-    /// Where the run stands, as stored: a run that goes on has come some way already.
-    pub(crate) at: Position,
-    /// Why it was interrupted, if it was.
-    pub(crate) reason: Option<Arc<str>>,
-    /// The outputs of the steps that it has behind it.
-    pub(crate) outputs: Vec<Output>,
-    /// Our right to run it.
-    pub(crate) claim: Claim,
-    /// Who is to be told that it is accepted.
-    pub(crate) accepted: Vec<oneshot::Sender<Result<(), PlanError>>>,
-    /// Who waits for its end. Nobody, when the run was found unfinished and goes on by itself.
-    pub(crate) outcomes: Vec<oneshot::Sender<Outcome>>,
-    /// Who is to be told that the run is cancelled.
-    pub(crate) cancels: Vec<oneshot::Sender<Cancelled>>,
-    /// Others with another plan for the run, while it is not known yet whose is the run's own.
-    pub(crate) rivals: Vec<Waiting>,
-}
+use super::runner::Outcome;
+use super::waiting::Waiting;
+use super::watch::Request;
+use crate::id::to_micros;
+use crate::memory::{Claim, Committed, FindRun, GetRun, MemoryError};
+use crate::plan::{CheckedPlan, InvalidPlan};
+use crate::run::{RunId, RunState};
 
 /// Who asked for a run, or to cancel it, behind a plan that was not the run's.
 pub(crate) struct Unheard {
     pub(crate) run_id: RunId,
+    pub(crate) requests: Vec<Request>,
     pub(crate) rivals: Vec<Waiting>,
     pub(crate) cancels: Vec<oneshot::Sender<Cancelled>>,
 }
@@ -75,12 +54,20 @@ impl ExecutionOrchestrator {
         let named = message.run_id.is_some();
         let run_id = message.run_id.map_or_else(|| Ok(RunId::random()), |id| id.parse())?;
         let plan = Arc::new(CheckedPlan::new(message.plan)?);
+        self.check_breakers(&plan)?;
+        let now = self.clock.now();
+        let deadline = match message.deadline {
+            Some(Duration::ZERO) => return Err(InvalidPlan::NoTime.into()),
+            // What is too far away to be told never comes.
+            Some(after) => now.checked_add(after).map(|at| Deadline { at: to_micros(at), after }),
+            None => None,
+        };
         let (accepted, accepted_reply) = oneshot::channel();
         let (outcome, outcome_reply) = oneshot::channel();
         let submitted =
             Submitted { run_id: run_id.clone(), accepted: accepted_reply, outcome: outcome_reply };
         let mut waiting = Waiting::new(run_id, message.project, plan, Claim::new());
-        waiting.durability = message.durability;
+        (waiting.durability, waiting.deadline) = (message.durability, deadline);
         waiting.accepted.push(accepted);
         waiting.outcomes.push(outcome);
         self.admit(waiting, named, ctx);
@@ -95,7 +82,7 @@ impl ExecutionOrchestrator {
             return if named { self.answer_if_over(waiting, full) } else { waiting.turn_away(&full) };
         };
         self.tickets.insert(waiting.run_id.clone(), ticket);
-        self.waiting.insert(ticket, waiting);
+        self.insert(ticket, waiting, ctx);
         if named {
             self.line.finding(ticket);
             self.find(ticket, ctx);
@@ -123,13 +110,14 @@ impl ExecutionOrchestrator {
     pub(crate) fn displace(&mut self, ticket: Ticket, error: PlanError) -> Option<Unheard> {
         let waiting = self.waiting.get_mut(&ticket)?;
         let (rivals, cancels) = (std::mem::take(&mut waiting.rivals), std::mem::take(&mut waiting.cancels));
-        let unheard = Unheard { run_id: waiting.run_id.clone(), rivals, cancels };
+        let requests = std::mem::take(&mut waiting.requests);
+        let unheard = Unheard { run_id: waiting.run_id.clone(), requests, rivals, cancels };
         self.refuse(ticket, error);
         Some(unheard)
     }
 
     pub(crate) fn hear(&mut self, unheard: Option<Unheard>, ctx: &mut Context<Self>) {
-        let Some(Unheard { run_id, rivals, cancels }) = unheard else { return };
+        let Some(Unheard { run_id, requests, rivals, cancels }) = unheard else { return };
         for rival in rivals {
             self.admit(rival, true, ctx);
         }
@@ -137,30 +125,63 @@ impl ExecutionOrchestrator {
         for cancelled in cancels.into_iter().filter(|cancelled| !cancelled.is_closed()) {
             self.cancel_or_tell(run_id.clone(), cancelled, ctx);
         }
+        for request in requests {
+            self.steer(run_id.clone(), request, ctx);
+        }
     }
 
-    /// Asks the allocator for the callables of a plan.
-    pub(crate) fn resolve(&self, ticket: Ticket, ctx: &mut Context<Self>) {
+    /// Every breaker that a step names must be there.
+    pub(crate) fn check_breakers(&self, plan: &CheckedPlan) -> Result<(), PlanError> {
+        let unknown = plan.record().breakers().find(|(_, name)| !self.breakers.contains_key(*name));
+        let Some((step_id, name)) = unknown else { return Ok(()) };
+        let likeness = |known: &&Arc<str>| strsim::damerau_levenshtein(known, name);
+        let similar = self.breakers.keys().min_by_key(likeness).filter(|known| likeness(known) <= 2);
+        let similar = similar.map(|name| name.to_string());
+        Err(PlanError::UnknownBreaker { step_id: step_id.to_owned(), name: name.to_string(), similar })
+    }
+
+    /// Lets a plan wait, until its deadline if it has one.
+    pub(crate) fn insert(&mut self, ticket: Ticket, waiting: Waiting, ctx: &Context<Self>) {
+        if let Some(deadline) = waiting.deadline {
+            let left = deadline.at.duration_since(self.clock.now()).unwrap_or_default();
+            let myself = ctx.address().downgrade();
+            actix::spawn(async move {
+                tokio::time::sleep(left).await;
+                tell(&myself, Happened::Overdue { ticket });
+            });
+        }
+        self.waiting.insert(ticket, waiting);
+    }
+
+    /// The deadline of a plan is there. One that has been started looks at it itself.
+    pub(crate) fn overdue(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
+        let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
+        waiting.overdue = true;
+        self.withdraw(ticket, ctx);
+    }
+
+    /// A run that waits for something else than a slot does not wait in the line.
+    pub(crate) fn set_aside(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
         let Some(waiting) = self.waiting.get(&ticket) else { return };
-        // Sent here, so that plans reach the allocator in their order.
-        let request = self.links.resolve.send(Resolve::new(Arc::clone(&waiting.plan)));
-        let myself = ctx.address().downgrade();
-        actix::spawn(async move {
-            let answer = match tokio::time::timeout(RESOLVE_TIMEOUT, request).await {
-                Ok(Ok(Ok(callables))) => Ok(callables),
-                Ok(Ok(Err(error))) => Err(Unresolved::Step(error)),
-                Ok(Err(_)) => Err(Unresolved::Allocator("has stopped, or did not answer".to_owned())),
-                Err(_) => Err(Unresolved::Allocator(format!("did not answer within {RESOLVE_TIMEOUT:?}"))),
-            };
-            tell(&myself, Happened::Resolved { ticket, answer });
-        });
+        let aside = match waiting.at.state {
+            RunState::Parked | RunState::Paused => true,
+            // Only to be paused.
+            RunState::Queued => !waiting.requests.is_empty(),
+            _ => false,
+        };
+        if aside && self.line.is_accepted(ticket) {
+            self.line.leave_for_aside(ticket);
+            if let Some(waiting) = self.take_waiting(ticket) {
+                self.launch(waiting, None, Gate::default(), ctx);
+            }
+        }
     }
 
     /// Stores the acceptance of a plan that has to wait.
     pub(crate) fn accept(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
         let Some(waiting) = self.waiting.get(&ticket) else { return };
         // Sent here, so that acceptances are stored in the order of the line.
-        let request = self.links.commit.send(waiting.accepting(machine::accept(&waiting.plan, false)));
+        let request = self.links.commit.send(waiting.accepting(machine::accept(&waiting.plan, None)));
         let myself = ctx.address().downgrade();
         actix::spawn(async move {
             let stored = stored(request).await;
@@ -183,42 +204,14 @@ impl ExecutionOrchestrator {
     pub(crate) fn conclude(&mut self, ticket: Ticket, outcome: Outcome) {
         self.line.remove(ticket);
         let Some(waiting) = self.take_waiting(ticket) else { return };
+        let state = cancelled_by(&outcome).ok().and_then(CancelOutcome::state);
+        Self::too_late(waiting.requests, state.unwrap_or(RunState::Interrupted));
         // Whoever asks again when he has his answer is not to find that somebody holds the run.
         drop(waiting.claim);
         for accepted in waiting.accepted {
             let _ = accepted.send(outcome.as_ref().map(drop).map_err(Clone::clone));
         }
         self.settle(outcome, waiting.outcomes, waiting.cancels);
-    }
-
-    pub(crate) fn resolved(
-        &mut self,
-        ticket: Ticket,
-        answer: Result<Vec<Callable>, Unresolved>,
-        ctx: &mut Context<Self>,
-    ) {
-        let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
-        if !self.line.is_resolving(ticket) {
-            return;
-        }
-        let error = match answer {
-            Ok(callables) if callables.len() == waiting.plan.len() => {
-                waiting.callables = callables;
-                self.line.resolved(ticket);
-                return;
-            }
-            Ok(callables) => {
-                let (got, steps) = (callables.len(), waiting.plan.len());
-                PlanError::Allocator { reason: format!("gave callables for {got} of {steps} steps") }
-            }
-            Err(Unresolved::Step(error)) => PlanError::Unresolved(error),
-            Err(Unresolved::Allocator(reason)) => PlanError::Allocator { reason },
-        };
-        if self.line.is_returning(ticket) {
-            self.interrupt(ticket, error, ctx);
-        } else {
-            self.refuse(ticket, error);
-        }
     }
 
     pub(crate) fn accepted(
@@ -237,10 +230,12 @@ impl ExecutionOrchestrator {
                 for accepted in waiting.accepted.drain(..) {
                     let _ = accepted.send(Ok(()));
                 }
-                let cancelled = !waiting.cancels.is_empty();
+                let withdrawn = !waiting.cancels.is_empty() || waiting.overdue;
                 self.line.accepted(ticket);
-                if cancelled {
+                if withdrawn {
                     self.withdraw(ticket, ctx);
+                } else {
+                    self.set_aside(ticket, ctx);
                 }
             }
         }
@@ -260,53 +255,4 @@ async fn stored_outcome(links: &Links, asked: &Waiting) -> Result<Option<Outcome
     let Some(found) = found.unwrap_or(Err(MemoryError::Stopped)).map_err(failed)? else { return Ok(None) };
     compare_records(run_id, (&found.record.project, &found.plan), (&asked.project, asked.plan.record()))?;
     Ok(Some(outcome_of(found)))
-}
-
-impl Waiting {
-    /// A plan of which nothing is stored, and nobody has asked for an answer.
-    pub(crate) fn new(run_id: RunId, project: Project, plan: Arc<CheckedPlan>, claim: Claim) -> Self {
-        Self {
-            run_id,
-            project,
-            plan,
-            durability: None,
-            callables: Vec::new(),
-            at: Position::QUEUED,
-            reason: None,
-            outputs: Vec::new(),
-            claim,
-            accepted: Vec::new(),
-            outcomes: Vec::new(),
-            cancels: Vec::new(),
-            rivals: Vec::new(),
-        }
-    }
-
-    /// Tells its callers that it does not get into the line.
-    pub(crate) fn turn_away(self, error: &PlanError) {
-        self.answer(&Err(error.clone()));
-    }
-
-    /// Answers its callers without a place in the line.
-    fn answer(self, outcome: &Outcome) {
-        for accepted in self.accepted {
-            let _ = accepted.send(outcome.as_ref().map(drop).map_err(Clone::clone));
-        }
-        for reply in self.outcomes {
-            let _ = reply.send(outcome.clone());
-        }
-    }
-
-    pub(crate) fn commit(&self, decision: machine::Decision) -> Box<Commit> {
-        commit_of(&self.run_id, &self.project, self.durability, decision)
-    }
-
-    /// A commit that also stores the run itself.
-    pub(crate) fn accepting(&self, decision: machine::Decision) -> Box<Commit> {
-        let mut commit = self.commit(decision);
-        let mut new = NewRun::new(self.plan.record().clone(), self.claim.clone());
-        new.durability = self.durability;
-        commit.accept = Some(Box::new(new));
-        commit
-    }
 }

@@ -18,7 +18,7 @@ use super::runner::{Outcome, commit_of};
 use super::status::RunInfo;
 use crate::limits::INTERRUPTED_RUNS;
 use crate::memory::{Claim, Committed, FindRun, GetRun, ListRuns, MemoryError};
-use crate::plan::{CheckedPlan, Output};
+use crate::plan::CheckedPlan;
 use crate::run::{RunId, RunRecord, RunState};
 
 /// What someone who cancels is told.
@@ -28,7 +28,9 @@ pub(crate) type Cancelled = Result<CancelOutcome, ControlError>;
 pub(crate) fn cancelled_by(outcome: &Outcome) -> Cancelled {
     match outcome {
         Ok(_) => Ok(CancelOutcome::Finished(RunState::Completed)),
-        Err(PlanError::StepFailed { .. }) => Ok(CancelOutcome::Finished(RunState::Failed)),
+        Err(PlanError::StepFailed { .. } | PlanError::DeadlineExceeded { .. }) => {
+            Ok(CancelOutcome::Finished(RunState::Failed))
+        }
         Err(PlanError::Memory { source, .. }) => Err(ControlError::Memory(source.clone())),
         Err(PlanError::Interrupted { run_id, .. }) => {
             Err(ControlError::Interrupted { run_id: run_id.clone() })
@@ -46,12 +48,11 @@ impl ExecutionOrchestrator {
     /// How a run is doing, if it waits or runs here.
     pub(crate) fn info(&self, run_id: &RunId) -> Option<RunInfo> {
         if let Some(active) = self.active.get(run_id) {
-            let (at, since) = (active.watch.at.get(), active.watch.since.get());
-            if at.state.is_final() {
+            if active.watch.at.get().state.is_final() {
                 // It is stored, and memory knows more: why it failed, and when.
                 return None;
             }
-            return Some(RunInfo::active(run_id.clone(), &active.plan, at, since));
+            return Some(RunInfo::active(run_id.clone(), &active.plan, &active.watch));
         }
         let ticket = *self.tickets.get(run_id)?;
         let waiting = self.waiting.get(&ticket)?;
@@ -69,7 +70,8 @@ impl ExecutionOrchestrator {
         let (tell_cancelled, cancelled) = oneshot::channel();
         if let Some(active) = self.active.get_mut(run_id) {
             active.cancellation.cancel();
-            if active.watch.at.get().state == RunState::Stopping {
+            let at = active.watch.at.get();
+            if at.state == RunState::Stopping && !at.expired {
                 let _ = tell_cancelled.send(Ok(CancelOutcome::Stopping));
                 return Some(cancelled);
             }
@@ -87,15 +89,15 @@ impl ExecutionOrchestrator {
         match self.line.withdraw(ticket) {
             Withdrawal::Forgotten => {
                 if let Some(waiting) = self.waiting.get(&ticket) {
-                    let run_id = waiting.run_id.clone();
-                    self.refuse(ticket, PlanError::Cancelled { run_id, completed: Vec::new() });
+                    let error = waiting.withdrawn();
+                    self.refuse(ticket, error);
                 }
                 // Those behind it may move up.
                 self.advance(ctx);
             }
             Withdrawal::ToStore => {
                 let Some(waiting) = self.waiting.get(&ticket) else { return };
-                let Some(decision) = machine::cancel(&waiting.plan, waiting.at) else { return };
+                let Some(decision) = waiting.withdrawal() else { return };
                 let request = self.links.commit.send(waiting.commit(decision));
                 let myself = ctx.address().downgrade();
                 actix::spawn(async move {
@@ -112,10 +114,7 @@ impl ExecutionOrchestrator {
         let Some(waiting) = self.waiting.get(&ticket) else { return };
         let run_id = waiting.run_id.clone();
         let error = match stored {
-            Ok(_) => {
-                let completed = waiting.outputs.iter().map(Output::to_value).collect();
-                PlanError::Cancelled { run_id, completed }
-            }
+            Ok(_) => waiting.withdrawn(),
             Err(error) => {
                 // Memory may go on to say that it waits or runs, which it does not any more.
                 let info = RunInfo::interrupted(run_id.clone(), &waiting.plan, waiting.at, None);
@@ -250,12 +249,12 @@ async fn cancel_found(links: &Links, run_id: RunId) -> Cancelled {
     let Some(found) = found.unwrap_or(Err(MemoryError::Stopped))? else {
         return Err(ControlError::UnknownRun { run_id });
     };
-    let RunRecord { state, cursor, attempt, project, durability, .. } = found.record;
+    let at = Position::of(&found.record);
+    let RunRecord { state, project, durability, .. } = found.record;
     if state.is_final() {
         return Ok(CancelOutcome::Finished(state));
     }
     let plan = CheckedPlan::new(found.plan.to_plan()).ok().filter(|_| found.claimed);
-    let at = Position { state, cursor, attempt };
     let Some(decision) = plan.and_then(|plan| machine::cancel(&plan, at)) else {
         return Err(ControlError::NotHere { run_id, state });
     };
@@ -265,7 +264,10 @@ async fn cancel_found(links: &Links, run_id: RunId) -> Cancelled {
     Ok(CancelOutcome::Cancelled)
 }
 
-async fn record_of(run_id: RunId, request: RecipientRequest<GetRun>) -> Result<RunRecord, ControlError> {
+pub(crate) async fn record_of(
+    run_id: RunId,
+    request: RecipientRequest<GetRun>,
+) -> Result<RunRecord, ControlError> {
     let record = request.await.unwrap_or(Err(MemoryError::Stopped))?;
     record.ok_or(ControlError::UnknownRun { run_id })
 }

@@ -64,6 +64,18 @@ pub enum PlanError {
         /// What it did instead.
         reason: String,
     },
+    /// A step names a circuit breaker that the orchestrator does not have. Nothing has run.
+    #[error("step {step_id:?} names the circuit breaker {name:?}, which this orchestrator does not have{}",
+        similar.as_ref().map(|name| format!("; did you mean {name:?}?")).unwrap_or_default())]
+    #[non_exhaustive]
+    UnknownBreaker {
+        /// The step.
+        step_id: String,
+        /// The name that it gave.
+        name: String,
+        /// A breaker whose name looks alike.
+        similar: Option<String>,
+    },
     /// As many plans wait as may. Nothing has run; try again later.
     #[error("{capacity} plans wait already; try again later or raise the queue's capacity")]
     QueueFull {
@@ -90,6 +102,21 @@ pub enum PlanError {
         /// The results of the steps before it, in order.
         completed: Vec<Value>,
         /// The step's own error: `downcast_ref` gives it back with its type.
+        source: StepError,
+    },
+    /// The plan was not done at its [deadline](crate::ExecutePlan::deadline).
+    #[error("run {run_id} was not done at its deadline; it had come to step {index} ({step_id:?})")]
+    #[non_exhaustive]
+    DeadlineExceeded {
+        /// The run.
+        run_id: RunId,
+        /// The step that was in flight, or would have been next.
+        step_id: String,
+        /// Its place in the plan, from 0.
+        index: usize,
+        /// The results of the steps before it, in order.
+        completed: Vec<Value>,
+        /// How long it might have taken: a [`LimitExceeded`](crate::LimitExceeded).
         source: StepError,
     },
     /// The run was cancelled.
@@ -133,6 +160,21 @@ fn list(differences: &[PlanDifference]) -> String {
 }
 
 impl PlanError {
+    /// The failure of a step, or of the plan at its deadline.
+    pub(crate) fn failed(
+        run_id: RunId,
+        step_id: String,
+        index: usize,
+        attempt: u32,
+        completed: Vec<Value>,
+        source: StepError,
+    ) -> Self {
+        match source.kind() {
+            FailureKind::Deadline => Self::DeadlineExceeded { run_id, step_id, index, completed, source },
+            kind => Self::StepFailed { run_id, step_id, index, attempt, kind, completed, source },
+        }
+    }
+
     pub(crate) fn from_memory(run_id: RunId, source: MemoryError) -> Self {
         match source {
             MemoryError::RunExists { run_id } => Self::RunExists { run_id },
@@ -166,6 +208,12 @@ pub enum ControlError {
     Interrupted {
         /// The run.
         run_id: RunId,
+    },
+    /// The orchestrator has no circuit breaker of this name.
+    #[error("there is no circuit breaker {name:?}")]
+    UnknownBreaker {
+        /// The name that was given.
+        name: String,
     },
     /// Memory failed.
     #[error("memory could not be read or written")]

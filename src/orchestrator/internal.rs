@@ -1,7 +1,10 @@
 //! What the orchestrator's own tasks tell it.
 
+use std::collections::HashMap;
+
 use actix::{Actor, Addr, Context, Handler, Message, WeakAddr};
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use super::error::PlanError;
 use super::line::Ticket;
@@ -9,13 +12,14 @@ use super::status::RunInfo;
 use crate::allocator::ResolveError;
 use crate::memory::{Claim, Committed, FoundRun, MemoryError};
 use crate::plan::Callable;
+use crate::resilience::BreakerRecord;
 use crate::run::RunId;
 
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) enum Happened {
     /// The allocator answered, or did not.
-    Resolved { ticket: Ticket, answer: Result<Vec<Callable>, Unresolved> },
+    Resolved { ticket: Ticket, answer: Result<Callables, Unresolved> },
     /// The acceptance of a plan that has to wait was stored, or was not.
     Accepted { ticket: Ticket, stored: Result<Committed, MemoryError> },
     /// The cancellation of a waiting plan was stored, or was not.
@@ -24,14 +28,34 @@ pub(crate) enum Happened {
     Ended { run_id: RunId, outcome: Result<Vec<Value>, PlanError> },
     /// Memory told what it knows of a run that was named, or failed.
     Found { ticket: Ticket, found: Box<Result<Option<FoundRun>, MemoryError>> },
-    /// Memory told which runs are unfinished.
-    Recovered { found: Result<Vec<(Claim, FoundRun)>, MemoryError> },
+    /// Memory told which runs are unfinished, and where the breakers stand.
+    Recovered { found: Result<Unfinished, MemoryError> },
     /// That a run does not go on by itself was stored, or was not.
     Interrupted { info: Box<RunInfo>, stored: Result<Committed, MemoryError> },
+    /// A run has given its slot back, and waits for something.
+    Released { run_id: RunId },
+    /// It has that, and wants a slot again.
+    Ready { run_id: RunId, grant: oneshot::Sender<()> },
+    /// A plan that waits has come to its deadline.
+    Overdue { ticket: Ticket },
     /// Whoever cancelled a run that is not here was answered.
     CancelTold { run_id: RunId },
     /// The last handle to the orchestrator was dropped.
     Orphaned,
+}
+
+/// The callables of a plan, and the fallbacks that steps left to the allocator, by their place.
+#[derive(Default)]
+pub(crate) struct Callables {
+    pub(crate) steps: Vec<Callable>,
+    pub(crate) fallbacks: HashMap<usize, Callable>,
+}
+
+/// What an orchestrator finds when it starts.
+#[derive(Default)]
+pub(crate) struct Unfinished {
+    pub(crate) runs: Vec<(Claim, FoundRun)>,
+    pub(crate) breakers: Vec<BreakerRecord>,
 }
 
 /// Why there are no callables.

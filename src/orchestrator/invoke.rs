@@ -1,11 +1,10 @@
 //! Calls the user's code, so that a panic in it ends its step and nothing else.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::Poll;
 
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use crate::isolate::{Isolated, catch};
 use crate::memory::Claim;
@@ -41,16 +40,6 @@ impl Call {
         }
     }
 
-    /// Waits for the result, or until the run is cancelled: `None`.
-    pub(crate) async fn result(&mut self, cancellation: &CancellationToken) -> Option<StepResult> {
-        let mut cancelled = pin!(cancellation.cancelled());
-        poll_fn(|cx| match self.poll_result(cx) {
-            Poll::Ready(result) => Poll::Ready(Some(result)),
-            Poll::Pending => cancelled.as_mut().poll(cx).map(|()| None),
-        })
-        .await
-    }
-
     /// Waits for the result, whatever happens meanwhile.
     pub(crate) async fn end(&mut self) -> StepResult {
         poll_fn(|cx| self.poll_result(cx)).await
@@ -70,7 +59,7 @@ impl Call {
         }
     }
 
-    fn poll_result(&mut self, cx: &mut std::task::Context<'_>) -> Poll<StepResult> {
+    pub(crate) fn poll_result(&mut self, cx: &mut std::task::Context<'_>) -> Poll<StepResult> {
         match self {
             Self::Done(result) => Poll::Ready(std::mem::replace(result, Err(polled_again()))),
             Self::Future(future) => Pin::new(future).poll(cx).map(flatten),

@@ -34,6 +34,8 @@ pub(crate) struct Line {
     /// How many at the front are known to be beyond `Resolved`.
     settled: usize,
     active: usize,
+    /// Runs that have given their slot back and are not ready to go on.
+    aside: usize,
     next_ticket: Ticket,
     /// The tickets of runs that were unfinished when the orchestrator started come before all others.
     next_returning: Ticket,
@@ -69,6 +71,7 @@ impl Line {
             waiting: VecDeque::new(),
             settled: 0,
             active: 0,
+            aside: 0,
             next_ticket: FIRST_TICKET,
             next_returning: 0,
             open: false,
@@ -88,7 +91,7 @@ impl Line {
     /// Puts a plan at the end; `None` when the line is full.
     pub(crate) fn join(&mut self) -> Option<Ticket> {
         // A free slot takes one plan more than the line holds.
-        if self.waiting.len() >= self.capacity + self.slots.saturating_sub(self.active) {
+        if self.waiting.len() + self.aside >= self.capacity + self.slots.saturating_sub(self.active) {
             return None;
         }
         let ticket = self.next_ticket;
@@ -105,6 +108,36 @@ impl Line {
         let index = self.waiting.partition_point(|(other, _)| *other < ticket);
         self.waiting.insert(index, (ticket, Stage::Returning));
         ticket
+    }
+
+    /// A run gives its slot back, for as long as it waits for something.
+    pub(crate) fn step_aside(&mut self) {
+        self.active -= 1;
+        self.aside += 1;
+    }
+
+    /// A run that waits for something leaves the line, without ever having had a slot.
+    pub(crate) fn leave_for_aside(&mut self, ticket: Ticket) {
+        self.remove(ticket);
+        self.aside += 1;
+    }
+
+    /// A run that stood aside is ready to go on: it comes behind the others of its kind, and before everyone else.
+    pub(crate) fn ready(&mut self) -> Ticket {
+        self.aside -= 1;
+        let ticket = self.rejoin();
+        self.set(ticket, Stage::Accepted);
+        ticket
+    }
+
+    /// It is not ready after all.
+    pub(crate) fn not_ready(&mut self, ticket: Ticket) {
+        self.leave_for_aside(ticket);
+    }
+
+    /// A run that stood aside is over.
+    pub(crate) fn left(&mut self) {
+        self.aside -= 1;
     }
 
     /// Memory is being asked about the run.
@@ -154,6 +187,11 @@ impl Line {
         self.index(ticket).and_then(|index| self.waiting.get(index)).map(|(_, stage)| *stage)
     }
 
+    /// Whether it is accepted, and only waits for a slot.
+    pub(crate) fn is_accepted(&self, ticket: Ticket) -> bool {
+        self.stage(ticket) == Some(Stage::Accepted)
+    }
+
     pub(crate) fn accepted(&mut self, ticket: Ticket) {
         self.set(ticket, Stage::Accepted);
     }
@@ -191,7 +229,7 @@ impl Line {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.active == 0 && self.waiting.is_empty()
+        self.active == 0 && self.aside == 0 && self.waiting.is_empty()
     }
 
     /// The next thing to do, if there is one; to be asked until there is none.

@@ -2,10 +2,14 @@ use std::sync::Arc;
 
 use actix::Recipient;
 
+use super::abandoned::AbandonedCalls;
 use crate::allocator::Resolve;
 use crate::bus::{Backlog, Publish};
 use crate::event::{Event, EventKind};
-use crate::memory::{Attach, Commit, Committed, FindRun, GetRun, ListRuns, ListUnfinished, MemoryError};
+use crate::memory::{
+    Attach, Commit, Committed, FindRun, GetRun, ListBreakers, ListRuns, ListUnfinished, MemoryError,
+    RecordBreaker,
+};
 use crate::run::RunId;
 
 /// The orchestrator's view of the other actors: the messages they take, and nothing else.
@@ -16,12 +20,15 @@ pub(crate) struct Links {
     pub(crate) find_run: Recipient<FindRun>,
     pub(crate) list_unfinished: Recipient<ListUnfinished>,
     pub(crate) list_runs: Recipient<ListRuns>,
+    pub(crate) list_breakers: Recipient<ListBreakers>,
+    pub(crate) record_breaker: Recipient<RecordBreaker>,
     pub(crate) attach: Recipient<Attach>,
     pub(crate) resolve: Recipient<Resolve>,
     /// Bounds the progress reports that wait for the bus.
     pub(crate) progress: Backlog,
     /// Bounds the runs that are looked up although the line is full.
     pub(crate) lookups: Backlog,
+    pub(crate) abandoned: AbandonedCalls,
 }
 
 impl Links {

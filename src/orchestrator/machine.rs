@@ -1,10 +1,11 @@
-//! What a run does next: a pure function of where it stands and what happened.
+//! What a run does next: a pure function of where it stands, and of what happened and when.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::event::EventKind;
 use crate::plan::{CheckedPlan, Output};
-use crate::run::{RunState, StepFailure};
+use crate::run::{RunRecord, RunState, StepFailure, StepProgress};
 
 /// Where a run stands, once that is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,30 +15,91 @@ pub(crate) struct Position {
     pub(crate) cursor: usize,
     /// The attempt of that step which was started last; 0 before the first.
     pub(crate) attempt: u32,
+    /// What else is known of that step.
+    pub(crate) step: StepProgress,
+    /// It is to pause before the next attempt.
+    pub(crate) pausing: bool,
+    /// It is stopping because it came to a limit, and not because it was cancelled.
+    pub(crate) expired: bool,
 }
 
 impl Position {
     /// An accepted plan that waits for a slot.
-    pub(crate) const QUEUED: Self = Self { state: RunState::Queued, cursor: 0, attempt: 0 };
+    pub(crate) const QUEUED: Self = Self {
+        state: RunState::Queued,
+        cursor: 0,
+        attempt: 0,
+        step: StepProgress { since: None, until: None, fallback: false },
+        pausing: false,
+        expired: false,
+    };
+
+    /// Where a stored run stands.
+    pub(crate) fn of(record: &RunRecord) -> Self {
+        let RunRecord { state, cursor, attempt, step, pausing, .. } = *record;
+        let expired = state == RunState::Stopping && record.failure.is_some();
+        Self { state, cursor, attempt, step, pausing, expired }
+    }
+
+    /// Whether a breaker has to be asked before the next attempt: not for a fallback, nor while something else is waited for.
+    pub(crate) fn asks_breaker(&self, now: SystemTime) -> bool {
+        let due = self.attempt == 0 || self.step.until.is_none_or(|until| until <= now);
+        !self.step.fallback && !self.pausing && (due || self.state == RunState::Parked)
+    }
+
+    /// Whether its plan has been started.
+    fn is_started(&self) -> bool {
+        self.cursor > 0 || self.attempt > 0 || self.step.since.is_some()
+    }
+}
+
+/// What stands before the next attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    /// Nothing: it can start at once.
+    Go,
+    /// A circuit breaker that is open at this time, until then if that is known.
+    Park { now: SystemTime, until: Option<SystemTime> },
+}
+
+/// What follows from a failure, as the step's policy has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Another attempt, at that time.
+    Retry(SystemTime),
+    /// The attempt of the fallback.
+    Fallback,
+    /// The next step, before which this stands.
+    Continue(Ahead),
+    /// The end of the plan.
+    Abort,
 }
 
 /// What happened to a run.
 #[derive(Debug)]
 pub(crate) enum Input {
-    /// A queued run has got a slot.
-    Start,
+    /// A queued run has got a slot, at this time.
+    Start(Ahead, SystemTime),
     /// A run that was cut off has got a slot, or is found to have been told to stop.
-    Resume,
+    Resume(Ahead, SystemTime),
     /// A run that was cut off cannot go on.
     Interrupt { reason: Arc<str> },
     /// The attempt returned this. `cancelled`: meanwhile the run was.
-    Completed { output: Output, cancelled: bool },
-    /// The attempt failed.
-    Failed(Arc<StepFailure>),
+    Completed { output: Output, cancelled: bool, ahead: Ahead },
+    /// The attempt failed, or the run came to a limit while it waited.
+    Failed { failure: Arc<StepFailure>, then: Then, escalate: bool },
+    /// What a run waited for is there, and it has a slot.
+    Proceed(Ahead, SystemTime),
     /// The run was cancelled while it waited, before the attempt was called, or by dropping its future.
     Cancel,
     /// The run was cancelled while blocking code runs, which cannot be dropped.
     Stop,
+    /// The run came to a limit while blocking code runs.
+    Expire(Arc<StepFailure>),
+    /// It was told to pause.
+    Pause,
+    /// It was told to go on.
+    Unpause,
 }
 
 /// What to commit. Once that is stored, a run in a final state is over; one that is running calls the step at its cursor.
@@ -50,59 +112,104 @@ pub(crate) struct Decision {
     pub(crate) events: Vec<EventKind>,
 }
 
-/// A plan is accepted: it starts at once, or queues.
-pub(crate) fn accept(plan: &CheckedPlan, has_slot: bool) -> Decision {
-    let accepted = EventKind::PlanAccepted { name: plan.name().cloned(), steps: plan.len() };
-    if has_slot {
-        start(plan, said(accepted))
-    } else {
-        Decision { to: Position::QUEUED, failure: None, reason: None, events: vec![accepted] }
+impl Decision {
+    fn new(to: Position, events: Vec<EventKind>) -> Self {
+        Self { to, failure: None, reason: None, events }
+    }
+
+    fn because(self, failure: Arc<StepFailure>) -> Self {
+        Self { failure: Some(failure), ..self }
     }
 }
 
-/// The transition table. `None`: the input means nothing in that state.
-pub(crate) fn decide(plan: &CheckedPlan, at: Position, input: Input) -> Option<Decision> {
+/// A plan is accepted: it starts at once, if it has a slot, or queues.
+pub(crate) fn accept(plan: &CheckedPlan, slot: Option<Ahead>) -> Decision {
+    let accepted = EventKind::PlanAccepted { name: plan.name().cloned(), steps: plan.len() };
+    match slot {
+        Some(ahead) => begin(plan, Position::QUEUED, ahead, said(accepted)),
+        None => Decision::new(Position::QUEUED, vec![accepted]),
+    }
+}
+
+/// The transition table. `None`: the input means nothing in that state. `known` is the failure that is stored of the step.
+pub(crate) fn decide(
+    plan: &CheckedPlan,
+    at: Position,
+    known: Option<&Arc<StepFailure>>,
+    input: Input,
+) -> Option<Decision> {
+    let mut decision = transition(plan, at, input)?;
+    let to = decision.to;
+    // The failure of the last attempt stays known until there is another attempt, and in that of the fallback.
+    let same = to.cursor == at.cursor && (to.attempt == at.attempt || to.step.fallback);
+    let cancelled = to.state == RunState::Stopping && !to.expired;
+    if decision.failure.is_none() && same && !to.state.is_final() && !cancelled {
+        decision.failure = known.cloned();
+    }
+    Some(decision)
+}
+
+fn transition(plan: &CheckedPlan, at: Position, input: Input) -> Option<Decision> {
+    use RunState::{BackingOff, Interrupted, Parked, Paused, Queued, Running, Stopping};
+    let waits = matches!(at.state, Queued | BackingOff | Parked | Paused | Interrupted);
     let decision = match (at.state, input) {
-        (RunState::Queued, Input::Start) => start(plan, Vec::new()),
-        (RunState::Queued | RunState::Interrupted, Input::Cancel) => {
-            finish(at, RunState::Cancelled, None, Vec::new())
+        (Queued, Input::Start(ahead, now)) if at.is_started() => go_on(plan, at, ahead, now, Vec::new()),
+        (Queued, Input::Start(ahead, _)) => begin(plan, at, ahead, Vec::new()),
+        (BackingOff | Parked, Input::Proceed(ahead, now)) => proceed(plan, at, ahead, now, Vec::new()),
+        (Queued | Running | BackingOff | Interrupted, Input::Resume(ahead, now)) => {
+            resume(plan, at, ahead, now)
         }
-        (RunState::Queued | RunState::Running | RunState::Interrupted, Input::Resume) => resume(plan, at),
         // Its cancellation was acknowledged, and the code that it waited for is gone with its process.
-        (RunState::Stopping, Input::Resume) => {
-            finish(at, RunState::Cancelled, None, said(cancelled(plan, at)))
-        }
-        (RunState::Queued | RunState::Running | RunState::Interrupted, Input::Interrupt { reason }) => {
-            Decision {
-                to: Position { state: RunState::Interrupted, ..at },
-                failure: None,
-                reason: Some(Arc::clone(&reason)),
-                events: said(EventKind::PlanInterrupted { reason }),
-            }
+        (Stopping, Input::Resume(..)) if !at.expired => cancel_attempt(plan, at),
+        (Queued | Running | BackingOff | Parked | Paused | Interrupted, Input::Interrupt { reason }) => {
+            let to = Position { state: Interrupted, pausing: at.pausing || at.state == Paused, ..at };
+            let events = said(EventKind::PlanInterrupted { reason: Arc::clone(&reason) });
+            Decision { reason: Some(reason), ..Decision::new(to, events) }
         }
         // A cancellation comes before the next step; where there is none, it comes too late.
-        (RunState::Running, Input::Completed { output, cancelled })
-            if !cancelled || at.cursor + 1 == plan.len() =>
-        {
-            proceed(plan, at.cursor + 1, said(completed(plan, at, output)))
+        (Running, Input::Completed { output, cancelled, ahead }) if !cancelled || is_last(plan, at) => {
+            next_step(plan, at, ahead, said(completed(plan, at, output)))
         }
-        (RunState::Running | RunState::Stopping, Input::Completed { output, .. }) => {
+        (Running | Stopping, Input::Completed { output, .. }) => {
             let events = said(completed(plan, at, output));
-            let at = Position { cursor: at.cursor + 1, attempt: 0, ..at };
-            finish(at, RunState::Cancelled, None, events)
-        }
-        (RunState::Running, Input::Failed(failure)) => {
-            let (task_id, attempt) = (step_id(plan, at), at.attempt);
-            let failed = EventKind::TaskFailed { task_id, attempt, failure: failure.clone() };
-            finish(at, RunState::Failed, Some((step_id(plan, at), failure)), said(failed))
+            let to = Position { cursor: at.cursor + 1, attempt: 0, step: StepProgress::default(), ..at };
+            finish(plan, to, RunState::Cancelled, None, events)
         }
         // Code that was told to stop mostly ends with an error that says so.
-        (RunState::Stopping, Input::Failed(_)) | (RunState::Running, Input::Cancel) => {
-            finish(at, RunState::Cancelled, None, said(cancelled(plan, at)))
+        (Stopping, Input::Failed { .. }) if !at.expired => cancel_attempt(plan, at),
+        (Running | Stopping, Input::Failed { failure, then, escalate }) => {
+            fail(plan, at, failure, then, escalate)
         }
-        (RunState::Running, Input::Stop) => {
-            let to = Position { state: RunState::Stopping, ..at };
-            Decision { to, failure: None, reason: None, events: Vec::new() }
+        (_, Input::Failed { failure, then, escalate })
+            if waits && (at.is_started() || then == Then::Abort) =>
+        {
+            fail(plan, at, failure, then, escalate)
+        }
+        (Running | BackingOff, Input::Cancel) => cancel_attempt(plan, at),
+        (Queued | Parked | Paused | Interrupted, Input::Cancel) => {
+            finish(plan, at, RunState::Cancelled, None, Vec::new())
+        }
+        (Running, Input::Stop) => {
+            let to = Position { state: Stopping, expired: false, ..at };
+            Decision::new(to, said(EventKind::PlanStopping {}))
+        }
+        // It was told to stop before; only what follows from it changes.
+        (Stopping, Input::Stop) if at.expired => Decision::new(Position { expired: false, ..at }, Vec::new()),
+        (Running, Input::Expire(failure)) => {
+            let to = Position { state: Stopping, expired: true, ..at };
+            Decision::new(to, said(EventKind::PlanStopping {})).because(failure)
+        }
+        (Queued | BackingOff | Parked, Input::Pause) => pause(at, Vec::new()),
+        (Running | Stopping, Input::Pause) if !at.pausing && (at.state == Running || at.expired) => {
+            Decision::new(Position { pausing: true, ..at }, said(EventKind::PlanPausing {}))
+        }
+        (Paused, Input::Unpause) => {
+            let to = Position { state: Queued, pausing: false, ..at };
+            Decision::new(to, said(EventKind::PlanResumed { completed: at.cursor }))
+        }
+        (Running | Stopping, Input::Unpause) if at.pausing => {
+            let to = Position { pausing: false, ..at };
+            Decision::new(to, said(EventKind::PlanResumed { completed: at.cursor }))
         }
         _ => return None,
     };
@@ -111,57 +218,152 @@ pub(crate) fn decide(plan: &CheckedPlan, at: Position, input: Input) -> Option<D
 
 /// Cancels a run that nobody runs: one that waits, or was cut off.
 pub(crate) fn cancel(plan: &CheckedPlan, at: Position) -> Option<Decision> {
-    // One that had been told to stop is taken up only to be ended.
-    decide(plan, at, if at.state == RunState::Stopping { Input::Resume } else { Input::Cancel })
+    if at.state == RunState::Stopping {
+        // The code that it had told to stop is gone.
+        return Some(cancel_attempt(plan, at));
+    }
+    decide(plan, at, None, Input::Cancel)
 }
 
-fn start(plan: &CheckedPlan, mut events: Vec<EventKind>) -> Decision {
+fn begin(plan: &CheckedPlan, at: Position, ahead: Ahead, mut events: Vec<EventKind>) -> Decision {
     events.push(EventKind::PlanStarted {});
-    proceed(plan, 0, events)
+    enter(plan, at, ahead, events)
 }
 
 /// Goes on where the run was cut off: completed steps count, and the one that may have been in flight is called again,
 /// as another attempt.
-fn resume(plan: &CheckedPlan, at: Position) -> Decision {
-    if at.attempt == 0 {
-        return start(plan, Vec::new());
+fn resume(plan: &CheckedPlan, at: Position, ahead: Ahead, now: SystemTime) -> Decision {
+    if !at.is_started() {
+        return begin(plan, at, ahead, Vec::new());
     }
     let mut events = Vec::with_capacity(at.cursor + 2);
     events.push(EventKind::PlanResumed { completed: at.cursor });
     let completed = (0..at.cursor).filter_map(|index| plan.get(index));
     events.extend(completed.map(|step| EventKind::TaskRecovered { task_id: Arc::clone(&step.id) }));
-    attempt(plan, at.cursor, at.attempt + 1, events)
+    go_on(plan, at, ahead, now, events)
 }
 
-/// Goes on to the step at `cursor`, whose start rides along, or ends the run if there is none.
-fn proceed(plan: &CheckedPlan, cursor: usize, events: Vec<EventKind>) -> Decision {
-    attempt(plan, cursor, 1, events)
+/// Goes on after a wait that may not be over.
+fn go_on(
+    plan: &CheckedPlan,
+    at: Position,
+    ahead: Ahead,
+    now: SystemTime,
+    events: Vec<EventKind>,
+) -> Decision {
+    if at.step.until.is_some_and(|until| until > now) && at.attempt > 0 && !at.pausing {
+        return Decision::new(Position { state: RunState::BackingOff, ..at }, events);
+    }
+    proceed(plan, at, ahead, now, events)
 }
 
-fn attempt(plan: &CheckedPlan, cursor: usize, attempt: u32, mut events: Vec<EventKind>) -> Decision {
-    let Some(step) = plan.get(cursor) else {
-        let at = Position { state: RunState::Running, cursor, attempt: 0 };
-        return finish(at, RunState::Completed, None, events);
+fn proceed(
+    plan: &CheckedPlan,
+    at: Position,
+    ahead: Ahead,
+    now: SystemTime,
+    events: Vec<EventKind>,
+) -> Decision {
+    // The turn of a step that has not been tried yet begins anew, unless its breaker is what it waited for.
+    let keeps = at.attempt > 0 || at.state == RunState::Parked;
+    let since = if keeps { at.step.since } else { Some(now) };
+    enter(plan, Position { step: StepProgress { since, ..at.step }, ..at }, ahead, events)
+}
+
+/// Goes on to the next step, whose start rides along, or ends the run if there is none.
+fn next_step(plan: &CheckedPlan, at: Position, ahead: Ahead, events: Vec<EventKind>) -> Decision {
+    let to = Position { cursor: at.cursor + 1, attempt: 0, step: StepProgress::default(), ..at };
+    enter(plan, to, ahead, events)
+}
+
+/// Another attempt of the step at the cursor, unless something stands before it.
+fn enter(plan: &CheckedPlan, at: Position, ahead: Ahead, mut events: Vec<EventKind>) -> Decision {
+    let at = Position { state: RunState::Running, expired: false, ..at };
+    let Some(step) = plan.get(at.cursor) else {
+        return finish(plan, at, RunState::Completed, None, events);
     };
-    let to = Position { state: RunState::Running, cursor, attempt };
-    let (task_id, agent_id) = (Arc::clone(&step.id), Arc::clone(&step.agent));
-    events.push(EventKind::TaskStarted { task_id, agent_id, attempt });
-    Decision { to, failure: None, reason: None, events }
+    if at.pausing {
+        return pause(at, events);
+    }
+    match ahead {
+        Ahead::Go => {
+            let (task_id, agent_id) = (Arc::clone(&step.id), Arc::clone(&step.agent));
+            let (attempt, fallback) = (at.attempt + 1, at.step.fallback);
+            events.push(EventKind::TaskStarted { task_id, agent_id, attempt, fallback });
+            let step = StepProgress { until: None, ..at.step };
+            Decision::new(Position { attempt, step, ..at }, events)
+        }
+        Ahead::Park { now, until } => {
+            let breaker = step.step.policy().and_then(|policy| policy.breaker.clone());
+            let breaker = breaker.unwrap_or_else(|| Arc::from(""));
+            events.push(EventKind::PlanParked { task_id: Arc::clone(&step.id), breaker, until });
+            let step = StepProgress { since: at.step.since.or(Some(now)), until, ..at.step };
+            Decision::new(Position { state: RunState::Parked, step, ..at }, events)
+        }
+    }
+}
+
+/// What a failure leads to, in the words of the step's policy.
+fn fail(plan: &CheckedPlan, at: Position, failure: Arc<StepFailure>, then: Then, escalate: bool) -> Decision {
+    let next_attempt_at = if let Then::Retry(at) = then { Some(at) } else { None };
+    let will_retry = next_attempt_at.is_some();
+    let task_id = step_id(plan, at);
+    let mut events = Vec::with_capacity(3);
+    events.push(EventKind::TaskFailed {
+        task_id: Arc::clone(&task_id),
+        attempt: at.attempt,
+        will_retry,
+        next_attempt_at,
+        failure: Arc::clone(&failure),
+    });
+    if escalate && !will_retry {
+        let reason = Arc::from(&*failure.message);
+        events.push(EventKind::EscalationNeeded { task_id: Arc::clone(&task_id), reason });
+    }
+    let at = Position { state: RunState::Running, expired: false, ..at };
+    match then {
+        Then::Retry(_) => {
+            let step = StepProgress { until: next_attempt_at, ..at.step };
+            let to = Position { state: RunState::BackingOff, step, ..at };
+            if at.pausing { pause(to, events) } else { Decision::new(to, events) }.because(failure)
+        }
+        Then::Fallback => {
+            let step = StepProgress { fallback: true, until: None, ..at.step };
+            enter(plan, Position { step, ..at }, Ahead::Go, events).because(failure)
+        }
+        Then::Continue(ahead) => {
+            events.push(EventKind::TaskSkipped { task_id });
+            next_step(plan, at, ahead, events)
+        }
+        Then::Abort => finish(plan, at, RunState::Failed, Some(failure), events),
+    }
+}
+
+fn pause(at: Position, mut events: Vec<EventKind>) -> Decision {
+    events.push(EventKind::PlanPaused {});
+    Decision::new(Position { state: RunState::Paused, pausing: true, ..at }, events)
+}
+
+fn cancel_attempt(plan: &CheckedPlan, at: Position) -> Decision {
+    let cancelled = EventKind::TaskCancelled { task_id: step_id(plan, at), attempt: at.attempt };
+    finish(plan, at, RunState::Cancelled, None, said(cancelled))
 }
 
 fn finish(
+    plan: &CheckedPlan,
     at: Position,
     state: RunState,
-    failed: Option<(Arc<str>, Arc<StepFailure>)>,
+    failed: Option<Arc<StepFailure>>,
     mut events: Vec<EventKind>,
 ) -> Decision {
-    let failure = failed.as_ref().map(|(_, failure)| failure.clone());
-    events.push(match failed {
-        Some((task_id, failure)) => EventKind::PlanFailed { task_id, failure },
+    events.push(match &failed {
+        Some(failure) => EventKind::PlanFailed { task_id: step_id(plan, at), failure: Arc::clone(failure) },
         None if state == RunState::Completed => EventKind::PlanCompleted {},
         None => EventKind::PlanCancelled {},
     });
-    Decision { to: Position { state, ..at }, failure, reason: None, events }
+    let step = StepProgress { until: None, ..at.step };
+    let to = Position { state, step, pausing: false, expired: false, ..at };
+    Decision { failure: failed, ..Decision::new(to, events) }
 }
 
 /// A first event, with room for the one that mostly follows.
@@ -171,8 +373,8 @@ fn said(kind: EventKind) -> Vec<EventKind> {
     events
 }
 
-fn cancelled(plan: &CheckedPlan, at: Position) -> EventKind {
-    EventKind::TaskCancelled { task_id: step_id(plan, at), attempt: at.attempt }
+fn is_last(plan: &CheckedPlan, at: Position) -> bool {
+    at.cursor + 1 == plan.len()
 }
 
 fn completed(plan: &CheckedPlan, at: Position, result: Output) -> EventKind {
@@ -184,115 +386,4 @@ fn step_id(plan: &CheckedPlan, at: Position) -> Arc<str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::{IntoOutput, Plan, Step};
-    use crate::run::FailureKind;
-    use proptest::prelude::*;
-
-    fn plan(steps: usize) -> CheckedPlan {
-        CheckedPlan::new((0..steps).map(|_| Step::unnamed(|| ())).collect::<Plan>()).unwrap()
-    }
-
-    fn types(decision: &Decision) -> Vec<&str> {
-        decision.events.iter().map(EventKind::event_type).collect()
-    }
-
-    fn output() -> Output {
-        "x".into_output().unwrap()
-    }
-
-    fn failure() -> Arc<StepFailure> {
-        Arc::new(StepFailure::record(FailureKind::Error, &std::io::Error::other("broken")))
-    }
-
-    #[test]
-    fn one_commit_a_step_with_the_next_start_in_it() {
-        let plan = plan(2);
-        let first = accept(&plan, true);
-        assert_eq!(types(&first), ["plan.accepted", "plan.started", "task.started"]);
-        let second =
-            decide(&plan, first.to, Input::Completed { output: output(), cancelled: false }).unwrap();
-        assert_eq!(types(&second), ["task.completed", "task.started"]);
-        assert_eq!((second.to.state, second.to.cursor), (RunState::Running, 1));
-        let last = decide(&plan, second.to, Input::Completed { output: output(), cancelled: false }).unwrap();
-        assert_eq!(types(&last), ["task.completed", "plan.completed"]);
-        assert_eq!((last.to.state, last.to.cursor), (RunState::Completed, 2));
-    }
-
-    #[test]
-    fn an_empty_plan_completes_at_once() {
-        let plan = plan(0);
-        assert_eq!(types(&accept(&plan, true)), ["plan.accepted", "plan.started", "plan.completed"]);
-        let queued = accept(&plan, false);
-        let started = decide(&plan, queued.to, Input::Start).unwrap();
-        assert_eq!(types(&started), ["plan.started", "plan.completed"]);
-    }
-
-    #[test]
-    fn every_state_answers_every_input() {
-        use RunState::{Cancelled, Completed, Failed, Interrupted, Queued, Running, Stopping};
-        let plan = plan(2);
-        let inputs: [fn() -> Input; 8] = [
-            || Input::Start,
-            || Input::Resume,
-            || Input::Interrupt { reason: Arc::from("no callable") },
-            || Input::Completed { output: output(), cancelled: false },
-            || Input::Completed { output: output(), cancelled: true },
-            || Input::Failed(failure()),
-            || Input::Cancel,
-            || Input::Stop,
-        ];
-        // One row a state: where each input above leads.
-        let [run, cut, stop, fail, cancel] =
-            [Running, Interrupted, Stopping, Failed, Cancelled].map(Some::<RunState>);
-        let table: [(RunState, [Option<RunState>; 8]); 7] = [
-            (Queued, [run, run, cut, None, None, None, cancel, None]),
-            (Running, [None, run, cut, run, cancel, fail, cancel, stop]),
-            (Stopping, [None, cancel, None, cancel, cancel, cancel, None, None]),
-            (Interrupted, [None, run, cut, None, None, None, cancel, None]),
-            (Completed, [None; 8]),
-            (Failed, [None; 8]),
-            (Cancelled, [None; 8]),
-        ];
-        for (state, row) in table {
-            let at = Position { state, cursor: 0, attempt: 1 };
-            for (index, (input, expected)) in inputs.iter().zip(row).enumerate() {
-                let to = decide(&plan, at, input()).map(|decision| decision.to.state);
-                assert_eq!(to, expected, "{state} and input {index}");
-            }
-        }
-    }
-
-    proptest! {
-        /// Whatever happens: the cursor only grows, each step starts at most once, and the end is said once, last.
-        #[test]
-        fn any_history_is_orderly(steps in 0_usize..5, inputs in proptest::collection::vec(0_usize..8, 0..20)) {
-            let plan = plan(steps);
-            let mut decision = accept(&plan, false);
-            let mut said: Vec<EventKind> = std::mem::take(&mut decision.events);
-            for input in inputs {
-                let input = match input {
-                    0 | 1 => Input::Completed { output: output(), cancelled: false },
-                    2 => Input::Start,
-                    3 => Input::Failed(failure()),
-                    4 => Input::Cancel,
-                    5 => Input::Resume,
-                    6 => Input::Interrupt { reason: Arc::from("cut") },
-                    _ => Input::Stop,
-                };
-                let Some(next) = decide(&plan, decision.to, input) else { continue };
-                prop_assert!(next.to.cursor >= decision.to.cursor && next.to.cursor <= steps);
-                prop_assert!(!decision.to.state.is_final());
-                decision = next;
-                said.append(&mut decision.events);
-            }
-            let count = |wanted: &str| said.iter().filter(|kind| kind.event_type() == wanted).count();
-            prop_assert_eq!(count("task.completed"), decision.to.cursor);
-            // Each step starts once, and once more for each time that the run was taken up again.
-            prop_assert!(count("task.started") <= decision.to.cursor + 1 + count("plan.resumed"));
-            let ends = count("plan.completed") + count("plan.failed") + count("plan.cancelled");
-            prop_assert_eq!(ends, usize::from(decision.to.state.is_final()));
-        }
-    }
-}
+mod tests;

@@ -8,10 +8,13 @@ use actix::Message;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use super::abandoned::AbandonedCall;
 use super::error::{ControlError, PlanError};
+use super::machine::Position;
 use super::status::RunInfo;
 use crate::plan::{Plan, Step};
 use crate::project::Project;
+use crate::resilience::BreakerRecord;
 use crate::run::{Durability, RunId, RunState};
 
 /// Runs a plan and answers with its results, in step order.
@@ -25,12 +28,14 @@ pub struct ExecutePlan {
     pub(crate) project: Project,
     pub(crate) run_id: Option<String>,
     pub(crate) durability: Option<Durability>,
+    pub(crate) deadline: Option<Duration>,
 }
 
 impl ExecutePlan {
     /// A plan, or its steps.
     pub fn new(plan: impl Into<Plan>) -> Self {
-        Self { plan: plan.into(), project: Project::default(), run_id: None, durability: None }
+        let project = Project::default();
+        Self { plan: plan.into(), project, run_id: None, durability: None, deadline: None }
     }
 
     /// Names the run, so that it can be asked about, cancelled and attached to. Without this it gets a UUIDv7.
@@ -42,7 +47,8 @@ impl ExecutePlan {
     /// | completed | its stored results |
     /// | failed | its stored failure: a [`PlanError::StepFailed`] whose source is a [`RecordedError`](crate::RecordedError) |
     /// | cancelled | [`PlanError::Cancelled`] |
-    /// | queued or running here | the same outcome as whoever sent it first |
+    /// | queued, running or waiting here | the same outcome as whoever sent it first |
+    /// | paused | the outcome, once it has been resumed |
     /// | cut off, by a crash or a failure of the store | the outcome of the rest: steps that completed are not called again, their outputs come from memory, and `task.recovered` says so for each |
     ///
     /// The plan must be the one that the run was accepted with, by its [fingerprint](crate::PlanRecord::fingerprint): step ids, their
@@ -62,6 +68,16 @@ impl ExecutePlan {
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = Some(durability);
+        self
+    }
+
+    /// The longest that the plan may take from now on, waiting included; then it fails with
+    /// [`PlanError::DeadlineExceeded`]. What is in flight is stopped as by a [timeout](crate::Step::timeout).
+    ///
+    /// It counts by the clock on the wall: also while the run is paused, and while its process is down.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
         self
     }
 
@@ -176,8 +192,109 @@ pub enum CancelOutcome {
     Finished(RunState),
 }
 
+impl CancelOutcome {
+    /// The final state of the run, if it is over.
+    pub(crate) fn state(self) -> Option<RunState> {
+        match self {
+            Self::Cancelled => Some(RunState::Cancelled),
+            Self::Finished(state) => Some(state),
+            Self::Stopping => None,
+        }
+    }
+}
+
+/// Pauses a run: at once when it waits, after the attempt in flight when it runs. It gives its slot back, and nothing of it
+/// runs until [`ResumePlan`], also when the process is started anew.
+///
+/// The answer comes when that is stored. Sending it again does no harm. A run whose last step completes meanwhile has nothing
+/// left to pause, and completes.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<PauseOutcome, ControlError>")]
+pub struct PausePlan(pub RunId);
+
+/// What pausing did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PauseOutcome {
+    /// The run is paused.
+    Paused,
+    /// The run will be, after the attempt in flight.
+    Pausing,
+    /// The run is being cancelled, and waits for blocking code only.
+    Stopping,
+    /// The run had come to this end before.
+    Finished(RunState),
+}
+
+impl PauseOutcome {
+    pub(crate) fn of(at: Position) -> Self {
+        match at.state {
+            RunState::Paused => Self::Paused,
+            RunState::Stopping if !at.expired => Self::Stopping,
+            state if state.is_final() => Self::Finished(state),
+            _ => Self::Pausing,
+        }
+    }
+}
+
+/// Lets a paused run go on: it goes to the head of the queue. One that is only about to pause no longer is.
+///
+/// The answer comes when that is stored. Sending it again does no harm.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<ResumeOutcome, ControlError>")]
+pub struct ResumePlan(pub RunId);
+
+/// What resuming did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResumeOutcome {
+    /// The run goes on.
+    Resumed,
+    /// The run was not paused, but in this state.
+    NotPaused(RunState),
+}
+
+/// Ends the wait of a run that backs off: its next attempt is made now. For one that is parked the next attempt is made as a
+/// probe, as soon as it has a slot, although its circuit breaker is open.
+///
+/// The answer comes at once. What it does is stored with the attempt: a process that dies before goes on waiting when it is
+/// started anew. Sending it again does no harm.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<RetryOutcome, ControlError>")]
+pub struct RetryNow(pub RunId);
+
+/// What retrying at once did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RetryOutcome {
+    /// The next attempt is on its way.
+    Retrying,
+    /// The run did not wait for another attempt, but was in this state.
+    NotWaiting(RunState),
+}
+
+/// Lists the circuit breakers of an orchestrator, in the order of their names, and may reset one before.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Vec<BreakerRecord>, ControlError>")]
+#[non_exhaustive]
+pub enum Breakers {
+    /// Only lists them.
+    List,
+    /// Closes this one and forgets what it has counted; runs that are parked behind it go on. The answer comes when that is
+    /// stored.
+    Reset(String),
+}
+
+/// Lists the calls of blocking code that were given up and still run; see [`AbandonedCall`].
+#[derive(Debug, Clone, Copy, Default, Message)]
+#[rtype(result = "Vec<AbandonedCall>")]
+pub struct ListAbandoned;
+
 /// Stops the orchestrator: it takes no more plans, finishes or cancels those it has, answers every waiting caller, and
 /// then stops.
+///
+/// Runs that are paused, and those that are parked when all are cancelled, are left as they are stored, and their callers get
+/// [`PlanError::Interrupted`]: the next orchestrator over a durable store takes them up again.
 ///
 /// With `drain`, plans that wait or run go on for at most `timeout`; without it, or after that, all are cancelled.
 /// Blocking code that was told to stop is waited for until the timeout, and for at least

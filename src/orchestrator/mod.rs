@@ -1,29 +1,45 @@
 //! The orchestrator: the actor that keeps a queue of plans and runs them, step by step.
 //!
-//! - `line` decides which plan is accepted or started next, `machine` what a run does next: both pure.
-//! - `runner` drives one run: it commits what the machine decided, then calls the step, and so on.
-//! - `invoke` calls the user's code.
-//! - `actor` answers messages, and never waits; `admission`, `recovery`, `control` and `shutdown` are parts of it.
+//! - `line` decides which plan is accepted or started next, `machine` what a run does next, `limit` how long it may take: all
+//!   pure.
+//! - `runner` drives one run: it commits what the machine decided, then does what its state asks for, and so on. `attempt` is
+//!   what it does while a step runs, `aside` while none does, `failing` what it makes of a failure.
+//! - `invoke` calls the user's code, and `breakers` keeps it from calling what is down.
+//! - `actor` answers messages, and never waits; `admission`, `resolving`, `slots`, `recovery`, `control`, `steering` and
+//!   `shutdown` are parts of it. A plan is `waiting` first; with the task of its run the actor shares a `watch`.
 
+mod abandoned;
 mod actor;
 mod admission;
+mod aside;
+mod attempt;
+mod breakers;
 mod control;
 mod error;
+mod failing;
 mod internal;
 mod invoke;
+mod limit;
 mod line;
 mod links;
 mod machine;
 mod messages;
 mod recovery;
+mod resolving;
 mod runner;
 mod shutdown;
+mod slots;
 mod status;
+mod steering;
+mod waiting;
+mod watch;
 
+pub use abandoned::AbandonedCall;
 pub use actor::ExecutionOrchestrator;
 pub use error::{ControlError, PlanError};
 pub use messages::{
-    CancelOutcome, CancelPlan, ExecutePlan, ListPlans, PlanStatus, RunHandle, Shutdown, ShutdownReport,
+    Breakers, CancelOutcome, CancelPlan, ExecutePlan, ListAbandoned, ListPlans, PauseOutcome, PausePlan,
+    PlanStatus, ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RunHandle, Shutdown, ShutdownReport,
     SubmitPlan,
 };
 pub use status::{CurrentStep, RunInfo};

@@ -2,22 +2,26 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use actix::{AsyncContext, Context};
 
 use super::actor::ExecutionOrchestrator;
-use super::admission::{Unheard, Waiting};
+use super::admission::Unheard;
 use super::error::PlanError;
-use super::internal::{Happened, tell};
+use super::internal::{Happened, Unfinished, tell};
+use super::limit::Deadline;
 use super::line::Ticket;
 use super::links::{Links, stored};
 use super::machine::{self, Input, Position};
 use super::runner::Outcome;
 use super::status::RunInfo;
+use super::waiting::Waiting;
 use crate::causes::with_causes;
-use crate::memory::{Claim, Committed, FindRun, FoundRun, ListUnfinished, MemoryError};
+use crate::memory::{Claim, Committed, FindRun, FoundRun, ListBreakers, ListUnfinished, MemoryError};
 use crate::plan::{CheckedPlan, Output, PlanRecord, StepError};
 use crate::project::Project;
+use crate::resilience::BreakerRecord;
 use crate::run::{RunId, RunRecord, RunState};
 
 impl ExecutionOrchestrator {
@@ -85,7 +89,7 @@ impl ExecutionOrchestrator {
         let run_id = waiting.run_id.clone();
         let rivals = std::mem::take(&mut waiting.rivals);
         let unheard = match self.found_run(ticket, found, ctx) {
-            Ok(()) => Some(Unheard { run_id, rivals, cancels: Vec::new() }),
+            Ok(()) => Some(Unheard { run_id, rivals, requests: Vec::new(), cancels: Vec::new() }),
             Err(error) => {
                 let unheard = self.displace(ticket, error);
                 unheard.map(|unheard| Unheard { rivals, ..unheard })
@@ -128,7 +132,7 @@ impl ExecutionOrchestrator {
                 true
             }
         };
-        let withdrawn = !waiting.cancels.is_empty() || waiting.at.state == RunState::Stopping;
+        let withdrawn = !waiting.cancels.is_empty() || waiting.is_stopping() || waiting.overdue;
         self.line.found(ticket, goes_on);
         if withdrawn {
             self.withdraw(ticket, ctx);
@@ -147,16 +151,13 @@ impl ExecutionOrchestrator {
         });
     }
 
-    pub(crate) fn recovered(
-        &mut self,
-        found: Result<Vec<(Claim, FoundRun)>, MemoryError>,
-        ctx: &mut Context<Self>,
-    ) {
+    pub(crate) fn recovered(&mut self, found: Result<Unfinished, MemoryError>, ctx: &mut Context<Self>) {
         match found {
             // They are left to whoever comes next.
             Ok(_) if self.closing.is_some() => {}
             Ok(found) => {
-                for (claim, run) in found {
+                self.restore_breakers(&found.breakers);
+                for (claim, run) in found.runs {
                     self.take_up(claim, run, ctx);
                 }
             }
@@ -169,6 +170,16 @@ impl ExecutionOrchestrator {
         }
         self.line.open();
         self.ask_again(ctx);
+    }
+
+    /// Goes on with what was known of the breakers. Nothing has been started yet, so nobody else has them.
+    fn restore_breakers(&mut self, records: &[BreakerRecord]) {
+        let Some(breakers) = Rc::get_mut(&mut self.breakers) else { return };
+        for record in records {
+            if let Some(breaker) = breakers.get_mut(&record.name) {
+                breaker.restore(record);
+            }
+        }
     }
 
     /// Whether memory says all there is to say about a run.
@@ -209,6 +220,9 @@ impl ExecutionOrchestrator {
         for (run_id, cancelled) in std::mem::take(&mut self.to_cancel) {
             self.cancel_or_tell(run_id, cancelled, ctx);
         }
+        for (run_id, request) in std::mem::take(&mut self.to_steer) {
+            self.steer(run_id, request, ctx);
+        }
     }
 
     /// Puts a run that was unfinished into the line.
@@ -235,20 +249,22 @@ impl ExecutionOrchestrator {
                 return self.hear(unheard, ctx);
             }
         };
-        let closure = found.plan.first_closure().map(|(index, id)| (index, id.to_owned()));
+        let closure = found.plan.first_closure().map(|(index, id, what)| (index, id.to_owned(), what));
         let mut waiting = Waiting::new(run_id.clone(), found.record.project.clone(), plan, claim);
         waiting.take_up(found);
-        let stopping = waiting.at.state == RunState::Stopping;
+        let (stopping, breakers) = (waiting.is_stopping(), self.check_breakers(&waiting.plan));
         let ticket = self.line.rejoin();
         self.tickets.insert(run_id, ticket);
-        self.waiting.insert(ticket, waiting);
+        self.insert(ticket, waiting, ctx);
         if stopping {
             self.withdraw(ticket, ctx);
-        } else if let Some((index, id)) = closure {
+        } else if let Some((index, id, what)) = closure {
             let reason = format!(
-                "step {index} ({id:?}) was a closure, which cannot be stored; send its plan again with this run id"
+                "step {index} ({id:?}) {what}, which cannot be stored; send its plan again with this run id"
             );
             self.interrupt_for(ticket, &reason, ctx);
+        } else if let Err(error) = breakers {
+            self.interrupt_for(ticket, &error.to_string(), ctx);
         } else {
             self.resolve(ticket, ctx);
         }
@@ -282,7 +298,8 @@ impl ExecutionOrchestrator {
         let told = Some(Arc::clone(&reason));
         let info = RunInfo::interrupted(run_id.clone(), &waiting.plan, waiting.at, told);
         let input = Input::Interrupt { reason };
-        let Some(decision) = machine::decide(&waiting.plan, waiting.at, input) else { return };
+        let decision = machine::decide(&waiting.plan, waiting.at, waiting.failure.as_ref(), input);
+        let Some(decision) = decision else { return };
         let request = self.links.commit.send(waiting.commit(decision));
         let myself = ctx.address().downgrade();
         self.unsettled.insert(run_id);
@@ -298,17 +315,26 @@ impl ExecutionOrchestrator {
 impl Waiting {
     /// Goes on from where memory says the run is.
     fn take_up(&mut self, found: FoundRun) {
-        let RunRecord { state, cursor, attempt, reason, durability, .. } = found.record;
-        self.at = Position { state, cursor, attempt };
-        self.reason = reason;
+        self.at = Position::of(&found.record);
+        let RunRecord { reason, durability, failure, deadline, accepted_at, .. } = found.record;
+        (self.reason, self.failure, self.recovered) = (reason, failure, true);
         self.outputs = found.outputs;
         self.durability = self.durability.or(durability);
+        // That of the run counts, and not that of whoever asks for it.
+        let after = |at: SystemTime| at.duration_since(accepted_at).unwrap_or_default();
+        self.deadline = deadline.map(|at| Deadline { at, after: after(at) });
+    }
+
+    /// It was cancelled, and waited for blocking code.
+    fn is_stopping(&self) -> bool {
+        self.at.state == RunState::Stopping && !self.at.expired
     }
 }
 
 /// The unfinished runs that nobody else runs, in the order of their acceptance, each with our claim on it.
-async fn unfinished(links: &Links) -> Result<Vec<(Claim, FoundRun)>, MemoryError> {
-    let mut found = Vec::new();
+async fn unfinished(links: &Links) -> Result<Unfinished, MemoryError> {
+    let breakers = links.list_breakers.send(ListBreakers).await.unwrap_or(Err(MemoryError::Stopped))?;
+    let mut found = Unfinished { breakers, ..Unfinished::default() };
     let mut after = None;
     loop {
         let request = links.list_unfinished.send(ListUnfinished::new(after));
@@ -319,7 +345,7 @@ async fn unfinished(links: &Links) -> Result<Vec<(Claim, FoundRun)>, MemoryError
             let claim = Claim::new();
             let request = links.find_run.send(FindRun::new(record.run_id.clone(), claim.clone()));
             match request.await.unwrap_or(Err(MemoryError::Stopped)) {
-                Ok(Some(run)) if run.claimed => found.push((claim, run)),
+                Ok(Some(run)) if run.claimed => found.runs.push((claim, run)),
                 Ok(_) => {}
                 // What is wrong with one run keeps no other from going on.
                 Err(error) => {
@@ -363,15 +389,11 @@ pub(crate) fn outcome_of(found: FoundRun) -> Outcome {
     let RunRecord { run_id, state, cursor, attempt, failure, .. } = found.record;
     match (state, failure) {
         (RunState::Completed, _) => Ok(completed),
-        (RunState::Failed, Some(failure)) => Err(PlanError::StepFailed {
-            run_id,
-            step_id: found.plan.step_ids().nth(cursor).unwrap_or_default().to_owned(),
-            index: cursor,
-            attempt,
-            kind: failure.kind,
-            completed,
-            source: StepError::recorded(&failure),
-        }),
+        (RunState::Failed, Some(failure)) => {
+            let step_id = found.plan.step_ids().nth(cursor).unwrap_or_default().to_owned();
+            let source = StepError::recorded(&failure);
+            Err(PlanError::failed(run_id, step_id, cursor, attempt, completed, source))
+        }
         _ => Err(PlanError::Cancelled { run_id, completed }),
     }
 }

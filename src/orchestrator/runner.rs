@@ -1,107 +1,106 @@
-//! Drives one run: commits what the machine decided, then calls the step, until the run is over.
+//! Drives one run: commits what the machine decided, then does what its state asks for, until the run is over.
 
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
+use actix::WeakAddr;
 use actix::dev::RecipientRequest;
 use serde_json::Value;
-use tokio::sync::oneshot;
 
-use super::control::Cancelled;
-use super::error::PlanError;
-use super::invoke::Call;
+use super::actor::ExecutionOrchestrator;
+use super::breakers::{self, BreakerSet, Change, Gate};
+use super::error::{ControlError, PlanError};
+use super::internal::Callables;
+use super::limit::{self, Deadline, Limit};
 use super::links::{Links, stored};
-use super::machine::{self, Decision, Input, Position};
-use super::messages::CancelOutcome;
+use super::machine::{self, Ahead, Decision, Input, Position};
+use super::messages::{PauseOutcome, ResumeOutcome, RetryOutcome};
+use super::watch::{Reply, Request, Watch};
 use crate::artifact::{ArtifactData, task_key, task_result};
+use crate::clock::Clock;
 use crate::memory::{Claim, Commit, MemoryError, NewArtifact, RunUpdate};
-use crate::plan::{Callable, CheckedPlan, Output, RunScope, StagedArtifact, StepError, to_data};
+use crate::plan::{CheckedPlan, Output, Policy, RunScope, StagedArtifact, StepError, to_data};
 use crate::project::Project;
 use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure};
 
 pub(crate) type Outcome = Result<Vec<Value>, PlanError>;
 
-/// What the actor sees of a run while it goes on: they share a thread.
-pub(crate) struct Watch {
-    pub(crate) at: Cell<Position>,
-    /// When the attempt in flight was started.
-    pub(crate) since: Cell<Option<SystemTime>>,
-    /// Who cancelled it, and is told when the run has stored that it is stopping, or else when it ends.
-    pub(crate) cancels: RefCell<Vec<oneshot::Sender<Cancelled>>>,
-    /// Who is to be told that the run is accepted, while that has still to be stored.
-    accepts: RefCell<Vec<oneshot::Sender<Result<(), PlanError>>>>,
-}
-
-impl Watch {
-    pub(crate) fn new(at: Position, accepts: Vec<oneshot::Sender<Result<(), PlanError>>>) -> Rc<Self> {
-        let (at, since, accepts) = (Cell::new(at), Cell::new(None), RefCell::new(accepts));
-        Rc::new(Self { at, since, cancels: RefCell::default(), accepts })
-    }
-
-    /// Tells one more that the run is accepted, as soon as it is.
-    pub(crate) fn accepted_by(&self, caller: oneshot::Sender<Result<(), PlanError>>) {
-        if self.since.get().is_some() {
-            let _ = caller.send(Ok(()));
-        } else {
-            self.accepts.borrow_mut().push(caller);
-        }
-    }
-
-    fn accepted(&self, accepted: &Result<(), PlanError>) {
-        for caller in self.accepts.take() {
-            let _ = caller.send(accepted.clone());
-        }
-    }
-}
+/// Gives a number from 0 to 1, for jitter.
+pub(crate) type Random = Rc<dyn Fn() -> f64>;
 
 pub(crate) struct Runner {
     pub(crate) links: Rc<Links>,
+    /// Whom to ask for a slot.
+    pub(crate) orchestrator: WeakAddr<ExecutionOrchestrator>,
     pub(crate) scope: Arc<RunScope>,
     pub(crate) project: Project,
-    pub(crate) callables: Vec<Callable>,
+    pub(crate) callables: Callables,
     pub(crate) durability: Option<Durability>,
+    pub(crate) deadline: Option<Deadline>,
+    pub(crate) breakers: BreakerSet,
+    pub(crate) clock: Clock,
+    pub(crate) random: Random,
     pub(crate) watch: Rc<Watch>,
     /// The right to run it: nobody else gets it until this is dropped, which is when no code of a step runs any more.
     pub(crate) claim: Claim,
+    /// Whether it holds a slot.
+    pub(crate) slot: bool,
+    /// What the next attempt has got from its breaker.
+    pub(crate) gate: Gate,
+    /// Changes of breakers that go into the next commit.
+    pub(crate) changes: Vec<Change>,
 }
 
 /// What goes into the next commit, besides the decision.
 #[derive(Default)]
-struct Yield {
+pub(super) struct Yield {
     output: Option<(usize, Output)>,
     artifacts: Vec<NewArtifact>,
 }
 
 /// A decision on its way to memory.
 pub(crate) struct Sent {
-    pub(crate) to: Position,
-    pub(crate) request: RecipientRequest<Box<Commit>>,
+    to: Position,
+    failure: Option<Arc<StepFailure>>,
+    request: RecipientRequest<Box<Commit>>,
     output: Option<Output>,
 }
 
 impl Sent {
     /// A decision that completes no step.
-    pub(crate) fn new(to: Position, request: RecipientRequest<Box<Commit>>) -> Self {
-        Self { to, request, output: None }
+    pub(crate) fn new(
+        to: Position,
+        failure: Option<Arc<StepFailure>>,
+        request: RecipientRequest<Box<Commit>>,
+    ) -> Self {
+        Self { to, failure, request, output: None }
     }
 }
 
-/// How an attempt ended.
-enum Attempt {
-    Returned {
-        output: Output,
-        produced: Yield,
-    },
-    Failed(StepError),
-    /// Its future was dropped, or it was not called at all.
-    Dropped,
+/// What a state came to.
+pub(super) enum Flow {
+    /// This happened.
+    Turn(Turn),
+    /// Somebody has moved the run to another state, which is stored.
+    Moved,
+}
+
+pub(super) struct Turn {
+    pub(super) input: Input,
+    pub(super) produced: Yield,
+    pub(super) error: Option<StepError>,
+}
+
+impl From<Input> for Flow {
+    fn from(input: Input) -> Self {
+        Self::Turn(Turn { input, produced: Yield::default(), error: None })
+    }
 }
 
 impl Runner {
-    /// Runs the plan from its first commit, which the actor has sent, to its end.
-    pub(crate) async fn run(mut self, first: Sent) -> Outcome {
+    /// Runs the plan from its first commit, which the actor has sent, to its end. Without one it begins where it stands.
+    pub(crate) async fn run(mut self, first: Option<Sent>) -> Outcome {
         let outcome = self.drive(first).await;
         if let Err(error) = &outcome {
             self.watch.accepted(&Err(error.clone()));
@@ -109,62 +108,82 @@ impl Runner {
         outcome
     }
 
-    async fn drive(&mut self, mut sent: Sent) -> Outcome {
+    async fn drive(&mut self, mut sent: Option<Sent>) -> Outcome {
         let mut error = None;
         loop {
-            let (is_last, completes) = (sent.to.state.is_final(), sent.output.is_some());
-            let (decision, produced);
-            match self.stored(sent).await {
-                Ok(()) if is_last => return self.outcome(error),
-                Ok(()) => {
-                    (decision, produced, error) = match self.attempt().await? {
-                        Attempt::Returned { output, produced } => {
-                            let cancelled = self.scope.cancellation.is_cancelled();
-                            (self.decide(Input::Completed { output, cancelled }), produced, None)
-                        }
-                        Attempt::Failed(error) => (self.failed(&error), Yield::default(), Some(error)),
-                        Attempt::Dropped => (self.decide(Input::Cancel), Yield::default(), None),
-                    };
+            if let Some(first) = sent.take() {
+                let (completes, skips) = (first.output.is_some(), error.is_some());
+                match self.stored(first).await {
+                    Ok(()) => {}
+                    // What a step wants to store may be refused: its own failure. Anything else is the end of the run.
+                    Err(refused) if refused.wrote_nothing() && completes => {
+                        let refused = StepError::of_kind(FailureKind::Artifact, refused);
+                        self.gate = Gate::default();
+                        let turn = if skips { self.aborted(refused) } else { self.failed(refused) };
+                        (sent, error) = self.take(turn)?;
+                        continue;
+                    }
+                    Err(failed) => return Err(PlanError::from_memory(self.scope.run_id.clone(), failed)),
                 }
-                // What a step wants to store may be refused: its own failure. Anything else is the end of the run.
-                Err(refused) if refused.wrote_nothing() && completes => {
-                    let refused = StepError::of_kind(FailureKind::Artifact, refused);
-                    (decision, produced) = (self.failed(&refused), Yield::default());
-                    error = Some(refused);
-                }
-                Err(failed) => return Err(PlanError::from_memory(self.scope.run_id.clone(), failed)),
             }
-            // The machine answers every input that is given here; were it not to, the run must not go on.
-            let decision = decision.ok_or_else(|| self.interrupted("its state machine had no answer"))?;
-            sent = self.send(decision, produced);
+            let flow = match self.watch.at.get().state {
+                state if state.is_final() => return self.outcome(error),
+                RunState::Running => self.attempt().await?,
+                RunState::BackingOff => self.back_off().await?,
+                RunState::Queued | RunState::Parked | RunState::Paused => self.stand_aside().await?,
+                // Only after a restart: the code that had come to its limit is gone with its process.
+                RunState::Stopping => match self.watch.failure.take() {
+                    Some(failure) => Flow::Turn(self.failed(StepError::recorded(&failure))),
+                    None => Input::Resume(Ahead::Go, self.clock.now()).into(),
+                },
+                _ => return Err(self.interrupted("it came to a state that nothing leads out of")),
+            };
+            if let Flow::Turn(turn) = flow {
+                (sent, error) = self.take(turn)?;
+            }
         }
     }
 
-    fn plan(&self) -> &Arc<CheckedPlan> {
+    /// Decides what follows, and sends it to memory.
+    fn take(&mut self, turn: Turn) -> Result<(Option<Sent>, Option<StepError>), PlanError> {
+        // The machine answers every input that is given here; were it not to, the run must not go on.
+        let decision = self.decide(turn.input);
+        let decision = decision.ok_or_else(|| self.interrupted("its state machine had no answer"))?;
+        Ok((Some(self.send(decision, turn.produced)), turn.error))
+    }
+
+    pub(super) fn plan(&self) -> &Arc<CheckedPlan> {
         &self.scope.plan
     }
 
-    fn decide(&self, input: Input) -> Option<Decision> {
-        machine::decide(self.plan(), self.watch.at.get(), input)
+    /// The policy of the step at the cursor.
+    pub(super) fn policy(&self) -> Option<&Policy> {
+        self.plan().get(self.watch.at.get().cursor)?.step.policy()
     }
 
-    fn failed(&self, error: &StepError) -> Option<Decision> {
-        self.decide(Input::Failed(Arc::new(StepFailure::record(error.kind(), &**error))))
+    pub(super) fn decide(&self, input: Input) -> Option<Decision> {
+        machine::decide(self.plan(), self.watch.at.get(), self.watch.failure.borrow().as_ref(), input)
     }
 
-    fn send(&self, decision: Decision, produced: Yield) -> Sent {
-        let to = decision.to;
+    fn send(&mut self, decision: Decision, produced: Yield) -> Sent {
+        let (to, failure) = (decision.to, decision.failure.clone());
         let mut commit = commit_of(&self.scope.run_id, &self.project, self.durability, decision);
         let output = produced.output.as_ref().map(|(_, output)| output.clone());
         (commit.output, commit.artifacts) = (produced.output, produced.artifacts);
-        Sent { to, request: self.links.commit.send(commit), output }
+        breakers::tell(&mut self.changes, &mut commit);
+        Sent { to, failure, request: self.links.commit.send(commit), output }
     }
 
     /// Waits until a decision is stored, and only then moves on.
     async fn stored(&mut self, sent: Sent) -> Result<(), MemoryError> {
         let committed = stored(sent.request).await?;
-        self.watch.at.set(sent.to);
+        let mut to = sent.to;
+        if to.state == RunState::Running {
+            to.step.since.get_or_insert(committed.at);
+        }
+        self.watch.at.set(to);
         self.watch.since.set(Some(committed.at));
+        self.watch.failure.replace(sent.failure);
         if let Some(output) = sent.output {
             self.scope.push_output(output);
         }
@@ -172,87 +191,117 @@ impl Runner {
         Ok(())
     }
 
-    /// Calls the step at the cursor, unless the run has been cancelled meanwhile.
-    async fn attempt(&mut self) -> Result<Attempt, PlanError> {
-        let Position { cursor, attempt, .. } = self.watch.at.get();
-        let (Some(step), Some(callable)) = (self.scope.plan.get(cursor), self.callables.get(cursor)) else {
-            return Err(self.interrupted("a step had no callable"));
-        };
-        if self.scope.cancellation.is_cancelled() {
-            return Ok(Attempt::Dropped);
-        }
-        let (run_id, step_id) = (self.scope.run_id.as_str(), &*step.id);
-        let began = log::log_enabled!(target: "lunacore::run", log::Level::Debug).then(Instant::now);
-        let context = self.scope.open_attempt(cursor, attempt);
-        let mut call = Call::start(callable, step.step.is_inline(), context, &self.claim);
-        let result = match call.result(&self.scope.cancellation).await {
-            Some(result) => result,
-            None if call.abandon() => {
-                drop(self.scope.take_staged());
-                return Ok(Attempt::Dropped);
-            }
-            None => {
-                log::debug!(
-                    target: "lunacore::run", run_id, step_id, attempt;
-                    "run {run_id} is cancelled and waits for the blocking code of step {step_id}"
-                );
-                // Whether or not that can be stored, nothing else runs until the code has ended.
-                let stopping = self.stop().await;
-                let result = call.end().await;
-                stopping?;
-                result
-            }
-        };
-        if let Some(began) = began {
-            let (duration, ok) = (humantime::format_duration(began.elapsed()).to_string(), result.is_ok());
-            let (ended, duration) = (if ok { "completed" } else { "failed" }, duration.as_str());
-            log::debug!(
-                target: "lunacore::run", run_id, step_id, attempt, duration, ok;
-                "step {step_id} of run {run_id} {ended} at attempt {attempt} after {duration}"
-            );
-        }
-        let staged = self.scope.take_staged();
-        Ok(match result {
-            Err(error) => Attempt::Failed(error),
-            Ok(output) => match produce(cursor, &step.id, &output, staged) {
-                Ok(produced) => Attempt::Returned { output, produced },
-                Err(error) => Attempt::Failed(error),
-            },
-        })
-    }
-
-    /// Stores that the run is stopping, then tells those who cancelled it.
-    async fn stop(&self) -> Result<(), PlanError> {
-        let Some(decision) = self.decide(Input::Stop) else { return Ok(()) };
-        let Sent { to, request, .. } = self.send(decision, Yield::default());
-        let committed = stored(request).await;
-        committed.map_err(|error| PlanError::from_memory(self.scope.run_id.clone(), error))?;
-        self.watch.at.set(to);
-        for cancel in self.watch.cancels.take() {
-            let _ = cancel.send(Ok(CancelOutcome::Stopping));
+    /// Stores a decision that comes from outside, while the run is at something.
+    pub(super) async fn move_to(&mut self, decision: Decision) -> Result<(), MemoryError> {
+        let sent = self.send(decision, Yield::default());
+        let since = self.watch.since.get();
+        let was_running = self.watch.at.get().state == RunState::Running;
+        self.stored(sent).await?;
+        if was_running {
+            // The attempt in flight goes on.
+            self.watch.since.set(since);
         }
         Ok(())
     }
 
-    fn outcome(&self, error: Option<StepError>) -> Outcome {
-        let Position { state, cursor, attempt } = self.watch.at.get();
-        let (run_id, completed) = (self.scope.run_id.clone(), self.scope.outputs());
-        match (state, error) {
-            (RunState::Completed, _) => Ok(completed),
-            (RunState::Failed, Some(source)) => Err(PlanError::StepFailed {
-                run_id,
-                step_id: self.plan().get(cursor).map_or_else(String::new, |step| step.id.to_string()),
-                index: cursor,
-                attempt,
-                kind: source.kind(),
-                completed,
-                source,
-            }),
-            _ => Err(PlanError::Cancelled { run_id, completed }),
+    /// What stands before the next attempt of the step at `cursor`. Its way through the breaker, if it has got one, is kept.
+    pub(super) fn ahead(&mut self, cursor: usize, trial: bool) -> Ahead {
+        let (ahead, mut gate) = breakers::ahead(&self.breakers, &self.scope.plan, cursor, &self.clock, trial);
+        self.changes.extend(gate.change.take());
+        self.gate = gate;
+        ahead
+    }
+
+    /// A step has completed.
+    pub(super) fn completed(&mut self, output: Output, produced: Yield) -> Turn {
+        let at = self.watch.at.get();
+        let cancelled = self.scope.cancellation.is_cancelled();
+        let ahead = if cancelled || at.pausing { Ahead::Go } else { self.ahead(at.cursor + 1, false) };
+        Turn { input: Input::Completed { output, cancelled, ahead }, produced, error: None }
+    }
+
+    /// The first limit that the run comes to where it stands.
+    pub(super) fn limit(&self) -> Option<Limit> {
+        limit::first(self.policy(), self.deadline, self.watch.at.get(), self.watch.since.get())
+    }
+
+    /// Waits until a time. For ever, without one.
+    pub(super) async fn until(&self, time: Option<SystemTime>) {
+        match time {
+            Some(time) => tokio::time::sleep(time.duration_since(self.clock.now()).unwrap_or_default()).await,
+            None => std::future::pending().await,
         }
     }
 
-    fn interrupted(&self, reason: &str) -> PlanError {
+    /// Carries out what somebody asked for.
+    pub(super) async fn serve(&mut self, request: Request) -> Result<Option<Flow>, PlanError> {
+        let at = self.watch.at.get();
+        match request {
+            Request::Leave if self.slot => Ok(None),
+            Request::Leave => Err(self.interrupted(&format!(
+                "the orchestrator shut down while it was {}; it goes on from there when it is taken up again",
+                at.state
+            ))),
+            Request::RetryNow(reply) => {
+                let waits = matches!(at.state, RunState::BackingOff | RunState::Parked);
+                let outcome = if waits { RetryOutcome::Retrying } else { RetryOutcome::NotWaiting(at.state) };
+                let _ = reply.send(Ok(outcome));
+                Ok(waits.then_some(Flow::Moved))
+            }
+            Request::Pause(reply) => match self.decide(Input::Pause) {
+                None => {
+                    let _ = reply.send(Ok(PauseOutcome::of(at)));
+                    Ok(None)
+                }
+                Some(decision) => {
+                    let answer = PauseOutcome::of(decision.to);
+                    self.carry_out(decision, reply, answer).await
+                }
+            },
+            Request::Resume(reply) => match self.decide(Input::Unpause) {
+                None => {
+                    let _ = reply.send(Ok(ResumeOutcome::NotPaused(at.state)));
+                    Ok(None)
+                }
+                Some(decision) => self.carry_out(decision, reply, ResumeOutcome::Resumed).await,
+            },
+        }
+    }
+
+    async fn carry_out<T>(
+        &mut self,
+        decision: Decision,
+        reply: Reply<T>,
+        answer: T,
+    ) -> Result<Option<Flow>, PlanError> {
+        let moves = decision.to.state != self.watch.at.get().state;
+        match self.move_to(decision).await {
+            Ok(()) => {
+                let _ = reply.send(Ok(answer));
+                Ok(moves.then_some(Flow::Moved))
+            }
+            Err(error) => {
+                let _ = reply.send(Err(ControlError::Memory(error.clone())));
+                Err(PlanError::from_memory(self.scope.run_id.clone(), error))
+            }
+        }
+    }
+
+    fn outcome(&self, error: Option<StepError>) -> Outcome {
+        let Position { state, cursor, attempt, .. } = self.watch.at.get();
+        let (run_id, completed) = (self.scope.run_id.clone(), self.scope.outputs());
+        if state == RunState::Completed {
+            return Ok(completed);
+        }
+        let source = error.or_else(|| self.watch.failure.borrow().as_deref().map(StepError::recorded));
+        let Some(source) = source.filter(|_| state == RunState::Failed) else {
+            return Err(PlanError::Cancelled { run_id, completed });
+        };
+        let step_id = self.plan().get(cursor).map_or_else(String::new, |step| step.id.to_string());
+        Err(PlanError::failed(run_id, step_id, cursor, attempt, completed, source))
+    }
+
+    pub(super) fn interrupted(&self, reason: &str) -> PlanError {
         log::error!(target: "lunacore::run", run_id = self.scope.run_id.as_str(); "interrupted: {reason}");
         PlanError::Interrupted { run_id: self.scope.run_id.clone(), reason: reason.to_owned() }
     }
@@ -267,7 +316,7 @@ pub(crate) fn commit_of(
 ) -> Box<Commit> {
     let Decision { to, failure, reason, events } = decision;
     let mut update = RunUpdate::new(to.state, to.cursor, to.attempt);
-    (update.failure, update.reason) = (failure, reason);
+    (update.step, update.pausing, update.failure, update.reason) = (to.step, to.pausing, failure, reason);
     let mut commit = Box::new(Commit::new(run_id.clone(), project.clone(), update));
     commit.events = events;
     commit.durability = durability;
@@ -275,7 +324,7 @@ pub(crate) fn commit_of(
 }
 
 /// What a completed step leaves: its output, its artifact, and the artifacts that it staged.
-fn produce(
+pub(super) fn produce(
     index: usize,
     step_id: &Arc<str>,
     output: &Output,

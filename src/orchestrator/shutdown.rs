@@ -7,8 +7,10 @@ use super::actor::ExecutionOrchestrator;
 use super::error::PlanError;
 use super::messages::{Shutdown, ShutdownReport};
 use super::runner::Outcome;
+use super::slots::{Active, Place};
+use super::watch::Request;
 use crate::limits::{DROP_DRAIN, STOP_GRACE};
-use crate::run::RunId;
+use crate::run::{RunId, RunState};
 
 /// A shutdown that is under way.
 #[derive(Default)]
@@ -45,6 +47,7 @@ impl ExecutionOrchestrator {
 
     fn begin_shutdown(&mut self, shutdown: Shutdown, ctx: &mut Context<Self>) {
         self.closing.get_or_insert_default();
+        self.leave(&[RunState::Paused]);
         let Shutdown { drain, timeout } = shutdown;
         // Draining ends with a cancellation, which has its own grace; without draining, the timeout is the grace.
         let until_end = if drain {
@@ -69,9 +72,27 @@ impl ExecutionOrchestrator {
             // Those who wait for the run are answered when it ends; nobody waits for the cancellation itself.
             drop(self.cancel(&run_id, ctx));
         }
-        let active: Vec<RunId> = self.active.keys().cloned().collect();
+        let aside = [RunState::Paused, RunState::Parked, RunState::Queued];
+        self.leave(&aside);
+        let stays =
+            |active: &Active| aside.contains(&active.watch.at.get().state) && active.place != Place::Slot;
+        let active: Vec<RunId> = self
+            .active
+            .iter()
+            .filter(|(_, active)| !stays(active))
+            .map(|(run_id, _)| run_id.clone())
+            .collect();
         for run_id in active {
             drop(self.cancel(&run_id, ctx));
+        }
+    }
+
+    /// Runs that stand aside in one of these states are left as they are stored.
+    fn leave(&self, states: &[RunState]) {
+        for active in self.active.values().filter(|active| active.place != Place::Slot) {
+            if states.contains(&active.watch.at.get().state) {
+                active.watch.ask(Request::Leave);
+            }
         }
     }
 
@@ -85,7 +106,7 @@ impl ExecutionOrchestrator {
             self.refuse(ticket, PlanError::Interrupted { run_id, reason: reason.to_owned() });
         }
         for (run_id, active) in std::mem::take(&mut self.active) {
-            self.line.finished();
+            self.vacate(active.place);
             log::warn!(target: "lunacore::orchestrator", run_id = run_id.as_str(); "{reason}");
             let outcome = Err(PlanError::Interrupted { run_id, reason: reason.to_owned() });
             self.settle(outcome, active.outcomes, active.watch.cancels.take());

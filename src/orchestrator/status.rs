@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::machine::Position;
+use super::watch::Watch;
 use crate::plan::CheckedPlan;
 use crate::run::{RunId, RunRecord, RunState, StepFailure};
 
@@ -17,13 +18,17 @@ pub struct RunInfo {
     pub state: RunState,
     /// How many plans wait before it, while it is queued.
     pub position: Option<usize>,
-    /// The step in flight, while there is one.
+    /// The step in flight, or waited for, while there is one that was tried.
     pub current: Option<CurrentStep>,
+    /// It was told to pause, and does before the next attempt, or has.
+    pub pausing: bool,
+    /// When its next attempt may start, while it waits for that: when it backs off, and when it is parked.
+    pub until: Option<SystemTime>,
     /// How many steps the plan has.
     pub steps: usize,
     /// How many of them have completed.
     pub completed: usize,
-    /// Why it failed, if it did.
+    /// Why it failed, if it did; or why the last attempt did, while the next is waited for or the fallback runs.
     pub failure: Option<Arc<StepFailure>>,
     /// Why it is interrupted, where that is known.
     pub reason: Option<Arc<str>>,
@@ -39,9 +44,9 @@ pub struct CurrentStep {
     pub step_id: Arc<str>,
     /// Its place in the plan, from 0.
     pub index: usize,
-    /// The attempt that is in flight, from 1.
+    /// The attempt that is in flight, from 1; while the run waits for the next one, the last.
     pub attempt: u32,
-    /// When that attempt was started.
+    /// When that attempt was started, or the wait began.
     pub since: SystemTime,
 }
 
@@ -53,6 +58,8 @@ impl RunInfo {
             state: RunState::Queued,
             position,
             current: None,
+            pausing: false,
+            until: None,
             steps: plan.len(),
             completed: 0,
             failure: None,
@@ -61,7 +68,8 @@ impl RunInfo {
         }
     }
 
-    pub(crate) fn active(run_id: RunId, plan: &CheckedPlan, at: Position, since: Option<SystemTime>) -> Self {
+    pub(crate) fn active(run_id: RunId, plan: &CheckedPlan, watch: &Watch) -> Self {
+        let (at, since) = (watch.at.get(), watch.since.get());
         let step = if at.attempt > 0 { plan.get(at.cursor) } else { None };
         let current = step.zip(since).map(|(step, since)| CurrentStep {
             step_id: Arc::clone(&step.id),
@@ -69,7 +77,10 @@ impl RunInfo {
             attempt: at.attempt,
             since,
         });
-        Self { state: at.state, completed: at.cursor, current, ..Self::queued(run_id, plan, None) }
+        let failure = watch.failure.borrow().clone();
+        let (pausing, until) = (at.pausing, at.step.until);
+        let info = Self::queued(run_id, plan, None);
+        Self { state: at.state, completed: at.cursor, current, failure, pausing, until, ..info }
     }
 
     pub(crate) fn interrupted(
@@ -91,6 +102,8 @@ impl From<RunRecord> for RunInfo {
             state: record.state,
             position: None,
             current: None,
+            pausing: record.pausing,
+            until: record.step.until,
             steps: record.steps,
             completed: record.cursor,
             failure: record.failure,

@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
+use super::policy::{InvalidPolicy, Policy};
 use super::record::PlanRecord;
 use super::step::{DEFAULT_AGENT, Plan, Step};
 use crate::id::{IdFault, check_id, shorten};
@@ -11,7 +12,7 @@ use crate::limits::{MAX_JSON_DEPTH, MAX_STEPS};
 /// What is wrong with a plan.
 ///
 /// Steps are counted from 0, as in `step_0` and in artifacts' meta.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidPlan {
     /// A step's id is empty, too long, or has control characters.
@@ -54,6 +55,19 @@ pub enum InvalidPlan {
         /// Its place.
         index: usize,
     },
+    /// A step's policy cannot be one.
+    #[error("the policy of step {index} ({id:?}) is not valid")]
+    Policy {
+        /// The step's id.
+        id: String,
+        /// Its place.
+        index: usize,
+        /// What is wrong with it.
+        source: InvalidPolicy,
+    },
+    /// The plan has no time at all.
+    #[error("the plan's deadline is 0s, in which nothing can be done; leave it out for none")]
+    NoTime,
     /// The plan is longer than [`MAX_STEPS`].
     #[error("the plan has {steps} steps, more than {MAX_STEPS}; split it")]
     TooManySteps {
@@ -100,6 +114,9 @@ impl CheckedPlan {
             }
             if json::is_too_deep(step.get_input()) || json::any_too_deep(step.attributes()) {
                 return Err(InvalidPlan::TooDeep { id: id.to_string(), index });
+            }
+            if let Some(Err(source)) = step.policy().map(Policy::check) {
+                return Err(InvalidPlan::Policy { id: id.to_string(), index, source });
             }
             if any_named && let Some(first) = by_id.insert(Arc::clone(&id), index) {
                 return Err(InvalidPlan::DuplicateId { id: id.to_string(), first, second: index });

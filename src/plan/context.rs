@@ -6,15 +6,15 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::check::{CheckedPlan, CheckedStep};
+use super::error::ContextError;
 use super::output::Output;
 use crate::artifact::{ArtifactData, TASK_PREFIX};
-use crate::id::{IdFault, check_text, shorten};
+use crate::id::{check_text, shorten};
 use crate::json;
 use crate::limits::{
-    MAX_ARTIFACT_BYTES, MAX_JSON_DEPTH, MAX_KEY_BYTES, MAX_PAYLOAD_BYTES, MAX_STAGED_ARTIFACTS,
-    MAX_STAGED_BYTES,
+    MAX_ARTIFACT_BYTES, MAX_KEY_BYTES, MAX_PAYLOAD_BYTES, MAX_STAGED_ARTIFACTS, MAX_STAGED_BYTES,
 };
-use crate::run::RunId;
+use crate::run::{RunId, StepFailure};
 
 /// What a callable knows of its step, its run and the steps before it. Cloning is cheap.
 ///
@@ -46,16 +46,23 @@ pub(crate) struct RunScope {
     /// Hands a progress report to the bus: the plan folder knows no actors.
     pub(crate) report: Box<dyn Fn(Arc<str>, u32, Value) + Send + Sync>,
     outputs: Mutex<Vec<Output>>,
-    staged: Mutex<Staged>,
+    in_flight: Mutex<InFlight>,
 }
 
-/// Artifacts of the attempt in flight, which are committed with its result or not at all.
+/// What the attempt in flight has of its own.
 #[derive(Default)]
-struct Staged {
-    /// The attempt that may stage; `None` between attempts.
+struct InFlight {
+    /// Which attempt that is; `None` between attempts.
     open_for: Option<(usize, u32)>,
+    /// What it stages is committed with its result or not at all.
     artifacts: Vec<StagedArtifact>,
     bytes: usize,
+    /// It has come to a limit.
+    expired: bool,
+    /// Made when it is first asked for.
+    cancellation: Option<CancellationToken>,
+    /// Why the attempts before it failed, if it is that of the fallback.
+    failure: Option<Arc<StepFailure>>,
 }
 
 pub(crate) struct StagedArtifact {
@@ -76,23 +83,38 @@ impl RunScope {
             cancellation: CancellationToken::new(),
             report: Box::new(report),
             outputs: Mutex::new(outputs),
-            staged: Mutex::default(),
+            in_flight: Mutex::default(),
         }
     }
 
     /// Opens an attempt: only its context may stage artifacts until the next `take_staged`.
-    pub(crate) fn open_attempt(self: &Arc<Self>, index: usize, attempt: u32) -> StepContext {
-        let mut staged = lock(&self.staged);
-        staged.open_for = Some((index, attempt));
+    /// `failure` is that of the attempts before, if this is the one of the fallback.
+    pub(crate) fn open_attempt(
+        self: &Arc<Self>,
+        index: usize,
+        attempt: u32,
+        failure: Option<Arc<StepFailure>>,
+    ) -> StepContext {
+        let mut in_flight = lock(&self.in_flight);
+        (in_flight.open_for, in_flight.failure) = (Some((index, attempt)), failure);
         StepContext { scope: Arc::clone(self), index, attempt }
     }
 
     /// Closes the attempt and takes what it staged.
     pub(crate) fn take_staged(&self) -> Vec<StagedArtifact> {
-        let mut staged = lock(&self.staged);
-        staged.open_for = None;
-        staged.bytes = 0;
-        std::mem::take(&mut staged.artifacts)
+        std::mem::take(&mut *lock(&self.in_flight)).artifacts
+    }
+
+    /// Tells the code of the attempt in flight to stop.
+    pub(crate) fn expire(&self) {
+        let mut in_flight = lock(&self.in_flight);
+        in_flight.expired = true;
+        let cancellation = in_flight.cancellation.take();
+        drop(in_flight);
+        // Outside of the lock: it wakes code of the user's.
+        if let Some(cancellation) = cancellation {
+            cancellation.cancel();
+        }
     }
 
     pub(crate) fn push_output(&self, output: Output) {
@@ -204,17 +226,41 @@ impl StepContext {
         }
     }
 
-    /// Is cancelled when the run is: blocking code should look at it from time to time and return. Async code need
-    /// not, since its future is dropped at its next await. Cancelling this token cancels nothing else.
+    /// Why the step failed for the last time, in the call of its [fallback](crate::OnFailure::Fallback); `None` in every other.
     #[must_use]
-    pub fn cancellation(&self) -> CancellationToken {
-        self.scope.cancellation.child_token()
+    pub fn failure(&self) -> Option<Arc<StepFailure>> {
+        self.in_flight().and_then(|in_flight| in_flight.failure.clone())
     }
 
-    /// Whether the run has been told to stop.
+    /// Is cancelled when the run is, and when this attempt comes to a limit: blocking code should look at it from time to
+    /// time and return. Async code need not, since its future is dropped at its next await. Cancelling this token cancels
+    /// nothing else.
+    #[must_use]
+    pub fn cancellation(&self) -> CancellationToken {
+        match self.in_flight() {
+            Some(mut in_flight) if !in_flight.expired => {
+                let own = in_flight.cancellation.get_or_insert_with(|| self.scope.cancellation.child_token());
+                own.child_token()
+            }
+            Some(_) => {
+                let over = CancellationToken::new();
+                over.cancel();
+                over
+            }
+            None => self.scope.cancellation.child_token(),
+        }
+    }
+
+    /// Whether the run has been told to stop, or this attempt has come to a limit.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.scope.cancellation.is_cancelled()
+        self.scope.cancellation.is_cancelled() || self.in_flight().is_some_and(|in_flight| in_flight.expired)
+    }
+
+    /// What the attempt has of its own, as long as it is this one.
+    fn in_flight(&self) -> Option<MutexGuard<'_, InFlight>> {
+        let in_flight = lock(&self.scope.in_flight);
+        (in_flight.open_for == Some((self.index, self.attempt))).then_some(in_flight)
     }
 
     /// Tells subscribers how far the step is, as `task.progress`. Such an event is not stored, and is dropped while
@@ -232,7 +278,7 @@ impl StepContext {
         if bytes > MAX_PAYLOAD_BYTES {
             return Err(ContextError::ProgressTooLarge { bytes });
         }
-        if lock(&self.scope.staged).open_for != Some((self.index, self.attempt)) {
+        if self.in_flight().is_none() {
             return Err(ContextError::AttemptEnded);
         }
         if let Some(checked) = self.checked() {
@@ -263,10 +309,7 @@ impl StepContext {
         if bytes > MAX_ARTIFACT_BYTES {
             return Err(ContextError::ArtifactTooLarge { key, bytes });
         }
-        let mut staged = lock(&self.scope.staged);
-        if staged.open_for != Some((self.index, self.attempt)) {
-            return Err(ContextError::AttemptEnded);
-        }
+        let Some(mut staged) = self.in_flight() else { return Err(ContextError::AttemptEnded) };
         if staged.artifacts.len() >= MAX_STAGED_ARTIFACTS || staged.bytes + bytes > MAX_STAGED_BYTES {
             return Err(ContextError::TooManyArtifacts);
         }
@@ -300,80 +343,4 @@ impl fmt::Debug for StepContext {
             .field("attempt", &self.attempt)
             .finish_non_exhaustive()
     }
-}
-
-/// A step asked its context for something that is not there, or that cannot be.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum ContextError {
-    /// The step's input has another shape.
-    #[error("the input of step {step_id:?} does not fit")]
-    Input {
-        /// The step.
-        step_id: String,
-        /// Where it does not fit.
-        source: Arc<serde_json::Error>,
-    },
-    /// The other step's output has another shape.
-    #[error("the output of step {step_id:?} does not fit")]
-    Output {
-        /// The other step.
-        step_id: String,
-        /// Where it does not fit.
-        source: Arc<serde_json::Error>,
-    },
-    /// The plan has no such step.
-    #[error("the plan has no step {step_id:?}")]
-    NoSuchStep {
-        /// The id that was asked for.
-        step_id: String,
-    },
-    /// The other step comes later, or is this one.
-    #[error("step {step_id:?} has not run yet; only outputs of earlier steps can be read")]
-    NotYetRun {
-        /// The other step.
-        step_id: String,
-    },
-    /// The first step has none before it.
-    #[error("the first step of a plan has no previous output")]
-    NoPrevious,
-    /// A progress report is larger than [`MAX_PAYLOAD_BYTES`].
-    #[error("the progress report has {bytes} bytes of JSON, more than {MAX_PAYLOAD_BYTES}")]
-    ProgressTooLarge {
-        /// Its size in bytes.
-        bytes: usize,
-    },
-    /// A progress report nests deeper than [`MAX_JSON_DEPTH`].
-    #[error("the progress report nests deeper than {MAX_JSON_DEPTH} levels")]
-    ProgressTooDeep,
-    /// The key is of the form that results of steps have.
-    #[error("the artifact key {key:?} is reserved for the result of a step; choose one without \"task:\"")]
-    ReservedKey {
-        /// The key, shortened.
-        key: String,
-    },
-    /// The key cannot be one.
-    #[error("the artifact key {key:?} {fault}")]
-    ArtifactKey {
-        /// The key, shortened.
-        key: String,
-        /// What is wrong with it.
-        fault: IdFault,
-    },
-    /// The data is larger than [`MAX_ARTIFACT_BYTES`].
-    #[error("the artifact {key:?} has {bytes} bytes, more than {MAX_ARTIFACT_BYTES}")]
-    ArtifactTooLarge {
-        /// The key.
-        key: String,
-        /// The size in bytes.
-        bytes: usize,
-    },
-    /// One attempt staged more than [`MAX_STAGED_ARTIFACTS`] artifacts or [`MAX_STAGED_BYTES`] bytes.
-    #[error(
-        "one step stores at most {MAX_STAGED_ARTIFACTS} further artifacts with {MAX_STAGED_BYTES} bytes together"
-    )]
-    TooManyArtifacts,
-    /// The call that this context was made for has ended.
-    #[error("the attempt has ended; what it stores must be stored before it returns")]
-    AttemptEnded,
 }

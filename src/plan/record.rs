@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::check::{CheckedPlan, InvalidPlan};
+use super::policy::{Handling, Policy};
 use super::step::{Plan, Step};
 use crate::id::shorten;
 use crate::json;
@@ -54,6 +55,8 @@ pub(crate) struct StepRecord {
     pub(crate) agent: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) inline: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) policy: Option<Arc<Policy>>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -145,15 +148,34 @@ impl PlanRecord {
         self.steps.is_empty()
     }
 
-    /// Whether every step leaves its callable to the allocator, so that a run can be resumed from its record alone.
+    /// Whether every step leaves its callables to the allocator, so that a run can be resumed from its record alone.
     #[must_use]
     pub fn is_self_contained(&self) -> bool {
-        self.steps.iter().all(|step| !step.closure)
+        self.first_closure().is_none()
     }
 
-    /// The first step that came with a closure.
-    pub(crate) fn first_closure(&self) -> Option<(usize, &str)> {
-        self.steps.iter().enumerate().find(|(_, step)| step.closure).map(|(index, step)| (index, step.id()))
+    /// The first step that came with a closure: its place, its id, and how a sentence about it goes on.
+    pub(crate) fn first_closure(&self) -> Option<(usize, &str, &'static str)> {
+        let mut steps = self.steps.iter().enumerate();
+        steps.find_map(|(index, step)| step.first_closure().map(|what| (index, step.id(), what)))
+    }
+
+    /// The names of the breakers that watch its steps, each with the step's id.
+    pub(crate) fn breakers(&self) -> impl Iterator<Item = (&str, &Arc<str>)> {
+        self.steps.iter().filter_map(|step| Some((step.id(), step.policy.as_deref()?.breaker.as_ref()?)))
+    }
+
+    /// The steps whose fallback is left to the allocator, each as a step of its own that uses it, with its place.
+    pub(crate) fn named_fallbacks(&self) -> impl Iterator<Item = (usize, Step)> {
+        let steps = self.steps.iter().enumerate();
+        steps.filter_map(|(index, step)| match &step.policy.as_deref()?.on_failure {
+            Handling::FallbackNamed(name) => {
+                let uses = Some(Arc::clone(name));
+                let record = StepRecord { uses, closure: false, policy: None, ..(**step).clone() };
+                Some((index, Step::recorded(Arc::new(record))))
+            }
+            _ => None,
+        })
     }
 
     /// The plan again. Steps that came with a closure have none now.
@@ -166,7 +188,7 @@ impl PlanRecord {
     }
 
     /// Names what makes it the same plan: the ids of the steps, their order, the names of their callables and their
-    /// inputs. Agents, attributes and the plan's own name do not count, and neither does what a closure does: nobody can
+    /// inputs. Agents, attributes, policies and the plan's own name do not count, and neither does what a closure does: nobody can
     /// compare that.
     ///
     /// `1-` and a UUIDv5 (RFC 9562) of the canonical JSON of these; a later version of this crate that counts
@@ -216,6 +238,10 @@ impl StepRecord {
     fn callable_name(&self) -> Option<&str> {
         let id = if self.closure { None } else { self.id.as_deref() };
         self.uses.as_deref().or(id)
+    }
+
+    fn first_closure(&self) -> Option<&'static str> {
+        if self.closure { Some("was a closure") } else { self.policy.as_deref().and_then(Policy::closure) }
     }
 
     fn change(&self, now: &Self) -> Option<StepChange> {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::callable::Callable;
 use super::into_callable::IntoCallable;
+use super::policy::{Handling, Policy, PolicyCode};
 use super::record::StepRecord;
 
 /// One step of a plan: an id, a callable or the name of one, an input, and free attributes for allocators.
@@ -26,6 +27,8 @@ pub struct Step {
     /// Shared with the record of the run that the step becomes part of.
     record: Arc<StepRecord>,
     callable: Option<Callable>,
+    /// What of its policy is code; most steps have none.
+    code: Option<Arc<PolicyCode>>,
 }
 
 impl Step {
@@ -46,12 +49,12 @@ impl Step {
 
     fn build(id: Option<Arc<str>>, callable: Option<Callable>) -> Self {
         let record = StepRecord { id, closure: callable.is_some(), ..StepRecord::default() };
-        Self { record: Arc::new(record), callable }
+        Self { record: Arc::new(record), callable, code: None }
     }
 
     /// The step as a record tells of it. A closure is gone: an allocator may still find something.
     pub(crate) fn recorded(record: Arc<StepRecord>) -> Self {
-        Self { record, callable: None }
+        Self { record, callable: None, code: None }
     }
 
     pub(crate) fn record(&self) -> &Arc<StepRecord> {
@@ -61,6 +64,24 @@ impl Step {
     fn change(mut self, change: impl FnOnce(&mut StepRecord)) -> Self {
         change(Arc::make_mut(&mut self.record));
         self
+    }
+
+    pub(super) fn change_policy(self, change: impl FnOnce(&mut Policy)) -> Self {
+        self.change(|record| change(Arc::make_mut(record.policy.get_or_insert_default())))
+    }
+
+    pub(super) fn change_code(mut self, change: impl FnOnce(&mut PolicyCode)) -> Self {
+        change(Arc::make_mut(self.code.get_or_insert_default()));
+        self
+    }
+
+    /// The step's policy; `None` where it has the default in everything.
+    pub(crate) fn policy(&self) -> Option<&Policy> {
+        self.record.policy.as_deref()
+    }
+
+    pub(crate) fn policy_code(&self) -> Option<&PolicyCode> {
+        self.code.as_deref()
     }
 
     /// Names the callable that the allocator shall find.
@@ -156,8 +177,17 @@ impl Step {
 
     /// All names in the step that the id rule covers, each with what it is called.
     pub(crate) fn names(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let named =
-            [("callable name", self.record.uses.as_deref()), ("agent name", self.record.agent.as_deref())];
+        let policy = self.policy();
+        let fallback = policy.and_then(|policy| match &policy.on_failure {
+            Handling::FallbackNamed(name) => Some(&**name),
+            _ => None,
+        });
+        let named = [
+            ("callable name", self.record.uses.as_deref()),
+            ("agent name", self.record.agent.as_deref()),
+            ("breaker name", policy.and_then(|policy| policy.breaker.as_deref())),
+            ("fallback name", fallback),
+        ];
         named.into_iter().filter_map(|(what, name)| name.map(|name| (what, name)))
     }
 }

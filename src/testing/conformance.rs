@@ -44,7 +44,12 @@ fn accepted(run: &str, steps: usize) -> Commit {
 }
 
 fn started(index: usize) -> EventKind {
-    EventKind::TaskStarted { task_id: Arc::from(format!("s{index}")), agent_id: Arc::from("me"), attempt: 1 }
+    EventKind::TaskStarted {
+        task_id: Arc::from(format!("s{index}")),
+        agent_id: Arc::from("me"),
+        attempt: 1,
+        fallback: false,
+    }
 }
 
 /// The commit that completes a step.

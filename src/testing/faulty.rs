@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use crate::artifact::Artifact;
 use crate::event::Event;
-use crate::memory::{Commit, MemoryError, Put, Reader, Store, StoreError, delegate_reader};
+use crate::memory::{Commit, MemoryError, Put, Reader, RecordBreaker, Store, StoreError, delegate_reader};
 use crate::project::Project;
 use crate::run::Durability;
 
@@ -136,6 +136,10 @@ impl Store for FaultyStore {
 
     fn delete(&mut self, project: &Project, key: &str, version: Option<u64>) -> Result<bool, MemoryError> {
         self.alive_mut()?.delete(project, key, version)
+    }
+
+    fn record_breaker(&mut self, change: RecordBreaker, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
+        self.alive_mut()?.record_breaker(change, at)
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {

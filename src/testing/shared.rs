@@ -3,7 +3,7 @@ use std::time::SystemTime;
 
 use crate::artifact::Artifact;
 use crate::event::Event;
-use crate::memory::{Commit, MemoryError, Put, Reader, Store, StoreError, delegate_reader};
+use crate::memory::{Commit, MemoryError, Put, Reader, RecordBreaker, Store, StoreError, delegate_reader};
 use crate::project::Project;
 use crate::run::Durability;
 
@@ -49,6 +49,10 @@ impl Store for SharedStore {
 
     fn delete(&mut self, project: &Project, key: &str, version: Option<u64>) -> Result<bool, MemoryError> {
         self.lock().delete(project, key, version)
+    }
+
+    fn record_breaker(&mut self, change: RecordBreaker, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
+        self.lock().record_breaker(change, at)
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {

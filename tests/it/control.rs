@@ -225,11 +225,12 @@ async fn blocking_code_that_fails_when_told_to_stop_is_a_cancelled_step() {
     drop(release);
     assert!(matches!(run.await, Err(PlanError::Cancelled { completed, .. }) if completed.is_empty()));
     assert_eq!(
-        next(&mut events, 5).await,
+        next(&mut events, 6).await,
         [
             "plan.accepted",
             "plan.started",
             "task.started blocking",
+            "plan.stopping",
             "task.cancelled blocking",
             "plan.cancelled"
         ]

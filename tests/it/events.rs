@@ -115,13 +115,27 @@ async fn cancelled_while_blocking(end: Result<u32, &'static str>) -> Vec<String>
 
 #[actix::test]
 async fn a_cancelled_plan_whose_blocking_step_still_returns_says_that_the_step_completed() {
-    let expected = ["plan.accepted", "plan.started", "task.started a", "task.completed a", "plan.cancelled"];
+    let expected = [
+        "plan.accepted",
+        "plan.started",
+        "task.started a",
+        "plan.stopping",
+        "task.completed a",
+        "plan.cancelled",
+    ];
     assert_eq!(cancelled_while_blocking(Ok(1)).await, expected);
 }
 
 #[actix::test]
 async fn a_cancelled_plan_whose_blocking_step_gives_up_says_that_the_step_was_cancelled() {
-    let expected = ["plan.accepted", "plan.started", "task.started a", "task.cancelled a", "plan.cancelled"];
+    let expected = [
+        "plan.accepted",
+        "plan.started",
+        "task.started a",
+        "plan.stopping",
+        "task.cancelled a",
+        "plan.cancelled",
+    ];
     assert_eq!(cancelled_while_blocking(Err("told to stop")).await, expected);
 }
 
@@ -398,7 +412,7 @@ async fn the_events_of_a_failing_plan_are_flat_json_with_the_chain_of_causes() {
     let bodies: Vec<Value> = all(&actors, &mut events).await.iter().map(body).collect();
     let expected = [
         json!({ "seq": 4, "run_id": "run", "type": "task.failed", "task_id": "connect", "attempt": 1,
-            "kind": "error", "error": "no connection", "causes": ["cable cut"] }),
+            "will_retry": false, "kind": "error", "error": "no connection", "causes": ["cable cut"] }),
         json!({ "seq": 5, "run_id": "run", "type": "plan.failed", "task_id": "connect",
             "kind": "error", "error": "no connection", "causes": ["cable cut"] }),
     ];
@@ -492,13 +506,21 @@ fn one_of_each() -> Vec<Event> {
         EventKind::PlanCompleted {},
         EventKind::PlanFailed { task_id: task(), failure: failure() },
         EventKind::PlanCancelled {},
-        EventKind::TaskStarted { task_id: task(), agent_id: "ada".into(), attempt: 3 },
+        EventKind::TaskStarted { task_id: task(), agent_id: "ada".into(), attempt: 3, fallback: false },
         EventKind::TaskCompleted { task_id: task(), result: output(value.clone()) },
         EventKind::TaskCompleted { task_id: task(), result: output(Value::Null) },
-        EventKind::TaskFailed { task_id: task(), attempt: 2, failure: failure() },
+        EventKind::TaskFailed {
+            task_id: task(),
+            attempt: 2,
+            will_retry: true,
+            next_attempt_at: Some(SystemTime::UNIX_EPOCH + Duration::from_micros(1)),
+            failure: failure(),
+        },
         EventKind::TaskFailed {
             task_id: task(),
             attempt: u32::MAX,
+            will_retry: false,
+            next_attempt_at: None,
             failure: StepFailure::record(FailureKind::Artifact, &flat).into(),
         },
         EventKind::TaskCancelled { task_id: task(), attempt: 1 },
@@ -567,8 +589,8 @@ fn an_unknown_future_type_round_trips_with_all_its_fields() {
 
 #[test]
 fn a_failure_of_an_unknown_future_kind_round_trips() {
-    let json = envelope(json!({ "type": "task.failed", "task_id": "a", "attempt": 1, "kind": "timeout",
-        "error": "too slow" }));
+    let json = envelope(json!({ "type": "task.failed", "task_id": "a", "attempt": 1,
+        "will_retry": false, "kind": "fatigue", "error": "too slow" }));
     let event: Event = serde_json::from_value(json.clone()).unwrap();
     assert_eq!(event.event_type(), "task.failed");
     assert_eq!(serde_json::to_value(&event).unwrap(), json);
@@ -642,7 +664,8 @@ fn an_object_that_uses_a_name_of_the_envelope_becomes_the_field_data() {
 
 #[test]
 fn a_field_is_read_by_its_name_in_json() {
-    let kind = EventKind::TaskStarted { task_id: "a".into(), agent_id: "ada".into(), attempt: 2 };
+    let kind =
+        EventKind::TaskStarted { task_id: "a".into(), agent_id: "ada".into(), attempt: 2, fallback: false };
     let event = Event::stored(5, SystemTime::now(), run_id("run"), kind);
     assert_eq!(event.get("attempt"), Some(json!(2)));
     assert_eq!((event.get("seq"), event.get("run_id")), (Some(json!(5)), Some(json!("run"))));

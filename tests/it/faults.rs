@@ -57,6 +57,15 @@ impl Store for Faulty {
         Err(StoreError::new("disk on fire").into())
     }
 
+    fn record_breaker(
+        &mut self,
+        change: lunacore::RecordBreaker,
+        at: SystemTime,
+    ) -> Result<Vec<Event>, MemoryError> {
+        self.check()?;
+        self.inner.record_breaker(change, at)
+    }
+
     fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, MemoryError> {
         self.check()?;
         self.inner.put(put, at)
@@ -81,6 +90,11 @@ impl Reader for Faulty {
     ) -> Result<Option<Artifact>, StoreError> {
         self.check()?;
         self.inner.artifact(project, key, version)
+    }
+
+    fn breakers(&self) -> Result<Vec<lunacore::BreakerRecord>, StoreError> {
+        self.check()?;
+        self.inner.breakers()
     }
 
     fn versions(&self, project: &Project, key: &str) -> Result<Vec<u64>, StoreError> {
@@ -354,6 +368,22 @@ impl Handler<ListUnfinished> for Refusing {
 
     fn handle(&mut self, _: ListUnfinished, _: &mut Self::Context) -> Self::Result {
         Ok(Vec::new())
+    }
+}
+
+impl Handler<lunacore::ListBreakers> for Refusing {
+    type Result = Result<Vec<lunacore::BreakerRecord>, MemoryError>;
+
+    fn handle(&mut self, _: lunacore::ListBreakers, _: &mut Self::Context) -> Self::Result {
+        Ok(Vec::new())
+    }
+}
+
+impl Handler<lunacore::RecordBreaker> for Refusing {
+    type Result = Result<Committed, MemoryError>;
+
+    fn handle(&mut self, _: lunacore::RecordBreaker, _: &mut Self::Context) -> Self::Result {
+        Err(MemoryError::ReadOnly)
     }
 }
 

@@ -88,6 +88,14 @@ impl Store for Shared {
         self.with(|store| store.commit(commit, at))
     }
 
+    fn record_breaker(
+        &mut self,
+        change: lunacore::RecordBreaker,
+        at: SystemTime,
+    ) -> Result<Vec<Event>, MemoryError> {
+        self.with(|store| store.record_breaker(change, at))
+    }
+
     fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, MemoryError> {
         self.with(|store| store.put(put, at))
     }
@@ -113,6 +121,10 @@ impl Reader for Shared {
         version: Option<u64>,
     ) -> Result<Option<Artifact>, StoreError> {
         self.with(|store| store.artifact(project, key, version))
+    }
+
+    fn breakers(&self) -> Result<Vec<lunacore::BreakerRecord>, StoreError> {
+        self.with(|store| store.breakers())
     }
 
     fn versions(&self, project: &Project, key: &str) -> Result<Vec<u64>, StoreError> {

@@ -912,6 +912,9 @@ macro_rules! read_through {
             ) -> Result<Option<Artifact>, StoreError> {
                 self.inner.artifact(p, key, v)
             }
+            fn breakers(&self) -> Result<Vec<lunacore::BreakerRecord>, StoreError> {
+                self.inner.breakers()
+            }
             fn versions(&self, project: &Project, key: &str) -> Result<Vec<u64>, StoreError> {
                 self.inner.versions(project, key)
             }
@@ -975,6 +978,14 @@ impl<W: World> Store for Slow<W> {
             let _ = self.release.recv();
         }
         self.inner.commit(commit, at)
+    }
+
+    fn record_breaker(
+        &mut self,
+        change: lunacore::RecordBreaker,
+        at: SystemTime,
+    ) -> Result<Vec<Event>, MemoryError> {
+        self.inner.record_breaker(change, at)
     }
 
     fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, MemoryError> {
@@ -1636,7 +1647,14 @@ async fn a_run_that_was_told_to_stop_ends_cancelled_and_its_step_is_not_called_a
             assert_eq!(kit.trace.all(), ["r x 1", "ended"]);
             assert_eq!(
                 history_of(&actors, "r").await,
-                ["plan.accepted", "plan.started", "task.started x 1", "task.cancelled x 1", "plan.cancelled"]
+                [
+                    "plan.accepted",
+                    "plan.started",
+                    "task.started x 1",
+                    "plan.stopping",
+                    "task.cancelled x 1",
+                    "plan.cancelled"
+                ]
             );
             assert_eq!(unfinished(&actors).await, [""; 0]);
         }
@@ -1893,6 +1911,14 @@ impl<W: World> Store for Noting<W> {
     fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
         self.noted.note(format!("{} {:?}", commit.update.state, commit.durability));
         self.inner.commit(commit, at)
+    }
+
+    fn record_breaker(
+        &mut self,
+        change: lunacore::RecordBreaker,
+        at: SystemTime,
+    ) -> Result<Vec<Event>, MemoryError> {
+        self.inner.record_breaker(change, at)
     }
 
     fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, MemoryError> {

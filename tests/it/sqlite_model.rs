@@ -55,7 +55,12 @@ pub fn step_id(step: usize) -> Arc<str> {
 }
 
 pub fn started(step: usize) -> EventKind {
-    EventKind::TaskStarted { task_id: step_id(step), agent_id: Arc::from("orchestrator"), attempt: 1 }
+    EventKind::TaskStarted {
+        task_id: step_id(step),
+        agent_id: Arc::from("orchestrator"),
+        attempt: 1,
+        fallback: false,
+    }
 }
 
 /// The first commit of a run of so many steps.

@@ -54,7 +54,7 @@ fn append(
     output: Option<&(usize, Output)>,
 ) -> Result<Option<usize>, serde_json::Error> {
     match kind {
-        EventKind::TaskStarted { task_id, agent_id, attempt } => {
+        EventKind::TaskStarted { task_id, agent_id, attempt, fallback: false } => {
             json.extend_from_slice(br#"{"type":"task.started","task_id":"#);
             serde_json::to_writer(&mut *json, task_id)?;
             json.extend_from_slice(br#","agent_id":"#);
@@ -117,7 +117,7 @@ fn short(fields: Short<'_>, stored: ValueRef<'_>) -> Option<Read<EventKind>> {
     let Short { event_type, task_id, agent_id, attempt } = fields;
     match (event_type, agent_id, attempt) {
         (STARTED, Some(agent_id), Some(attempt)) => {
-            Some(Ok(EventKind::TaskStarted { task_id, agent_id, attempt }))
+            Some(Ok(EventKind::TaskStarted { task_id, agent_id, attempt, fallback: false }))
         }
         (COMPLETED, None, None) => {
             Some(stored_output(stored).map(|result| EventKind::TaskCompleted { task_id, result }))
@@ -177,6 +177,20 @@ mod tests {
     fn every_kind_comes_back_as_it_was() {
         let task_id: Arc<str> = Arc::from("a \"b\" ß");
         let failure = Arc::new(StepFailure::record(FailureKind::Panic, &std::io::Error::other("broken")));
+        let later = SystemTime::UNIX_EPOCH + std::time::Duration::from_micros(1_700_000_000_000_001);
+        let started = |attempt, fallback| EventKind::TaskStarted {
+            task_id: task_id.clone(),
+            agent_id: Arc::from("x"),
+            attempt,
+            fallback,
+        };
+        let failed = |failure, next_attempt_at: Option<SystemTime>| EventKind::TaskFailed {
+            task_id: task_id.clone(),
+            attempt: 1,
+            will_retry: next_attempt_at.is_some(),
+            next_attempt_at,
+            failure,
+        };
         let kinds = [
             EventKind::PlanAccepted { name: None, steps: 3 },
             EventKind::PlanAccepted { name: Some(Arc::from("n")), steps: 0 },
@@ -186,11 +200,27 @@ mod tests {
             EventKind::PlanCompleted {},
             EventKind::PlanFailed { task_id: task_id.clone(), failure: failure.clone() },
             EventKind::PlanCancelled {},
-            EventKind::TaskStarted { task_id: task_id.clone(), agent_id: Arc::from("x"), attempt: 2 },
+            EventKind::PlanPausing {},
+            EventKind::PlanPaused {},
+            EventKind::PlanParked { task_id: task_id.clone(), breaker: Arc::from("b"), until: None },
+            EventKind::PlanParked { task_id: task_id.clone(), breaker: Arc::from("b"), until: Some(later) },
+            EventKind::PlanStopping {},
+            EventKind::BreakerOpened { breaker: Arc::from("b"), until: later },
+            EventKind::BreakerHalfOpened { breaker: Arc::from("b") },
+            EventKind::BreakerClosed { breaker: Arc::from("b") },
+            EventKind::EscalationNeeded { task_id: task_id.clone(), reason: Arc::from("why") },
+            EventKind::TaskSkipped { task_id: task_id.clone() },
+            started(2, false),
+            started(3, true),
             EventKind::TaskRecovered { task_id: task_id.clone() },
-            EventKind::TaskFailed { task_id: task_id.clone(), attempt: 1, failure },
+            failed(failure.clone(), None),
+            failed(failure, Some(later)),
             EventKind::TaskCancelled { task_id: task_id.clone(), attempt: 1 },
-            EventKind::TaskProgress { task_id, attempt: 1, value: Arc::new(json!({ "type": 1.0 })) },
+            EventKind::TaskProgress {
+                task_id: task_id.clone(),
+                attempt: 1,
+                value: Arc::new(json!({ "type": 1.0 })),
+            },
             EventKind::SubscriptionLagged { missed: u64::MAX },
             EventKind::Custom {
                 event_type: Arc::from("billing.done"),

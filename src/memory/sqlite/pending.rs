@@ -61,7 +61,7 @@ pub(super) enum OutputCell {
 #[derive(Debug)]
 pub(super) struct EventRow {
     pub(super) seq: i64,
-    pub(super) run: i64,
+    pub(super) run: Option<i64>,
     pub(super) at: i64,
     pub(super) step: Option<i64>,
     pub(super) ids: Range<usize>,

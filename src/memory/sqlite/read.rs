@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Params, Row};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -9,7 +10,8 @@ use uuid::Uuid;
 use super::error::{Fault, Unreadable};
 use super::events as payload;
 use super::rows::{
-    Read, data, integer, number, optional_text, output, output_data, record, record_columns, text, time,
+    Read, breaker, data, integer, number, optional_text, output, output_data, record, record_columns, text,
+    time,
 };
 use crate::artifact::{Artifact, TASK_PREFIX, task_result};
 use crate::event::Event;
@@ -17,6 +19,7 @@ use crate::memory::error::{MemoryError, StoreError};
 use crate::memory::store::Reader;
 use crate::plan::{Output, PlanRecord};
 use crate::project::Project;
+use crate::resilience::BreakerRecord;
 use crate::run::{RunId, RunRecord};
 
 /// A table, and how many columns its primary key has.
@@ -27,6 +30,7 @@ const RUNS: Table = Table("runs", 1);
 const STEPS: Table = Table("steps", 2);
 const KEYS: Table = Table("artifact_keys", 1);
 const ARTIFACTS: Table = Table("artifacts", 2);
+const BREAKERS: Table = Table("breakers", 1);
 const EVENTS: Table = Table("events", 1);
 
 impl Table {
@@ -38,7 +42,11 @@ impl Table {
 }
 
 fn cell(row: &Row<'_>, column: usize) -> String {
-    row.get::<_, i64>(column).map_or_else(|_| "?".to_owned(), |number| number.to_string())
+    match row.get_ref(column) {
+        Ok(ValueRef::Integer(number)) => number.to_string(),
+        Ok(ValueRef::Text(name)) => String::from_utf8_lossy(name).into_owned(),
+        _ => "?".to_owned(),
+    }
 }
 
 /// A connection to read through. Each call reads the store as it is at one moment.
@@ -329,6 +337,11 @@ impl Reader for View {
             STEPS,
             read,
         )?))
+    }
+
+    fn breakers(&self) -> Result<Vec<BreakerRecord>, StoreError> {
+        let sql = "SELECT name, state, until, failures, changed_at FROM breakers ORDER BY name";
+        Ok(self.all(sql, [], BREAKERS, breaker)?)
     }
 
     fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {

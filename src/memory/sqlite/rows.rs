@@ -5,15 +5,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Row, ToSql};
+use rusqlite::{Connection, Row, ToSql};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde_json::Value;
 
-use super::error::Unreadable;
+use super::error::{Fault, Unreadable};
 use crate::artifact::{ArtifactData, TASK_PREFIX, TASK_RESULT};
 use crate::memory::commit::NewArtifact;
 use crate::plan::Output;
 use crate::project::Project;
+use crate::resilience::BreakerRecord;
 use crate::run::{Durability, RunId, RunRecord, RunState};
 
 /// What is later has no RFC 3339 form: the end of the year 9999.
@@ -90,6 +91,22 @@ pub(super) fn record(row: &Row<'_>) -> Read<(i64, RunRecord)> {
     record.step.since = moment(19)?;
     record.cursor = integer(row, 20)?;
     Ok((no, record))
+}
+
+/// A breaker takes the place of the one of its name.
+pub(super) fn store_breaker(connection: &Connection, breaker: &BreakerRecord) -> Result<(), Fault> {
+    let sql = "INSERT OR REPLACE INTO breakers (name, state, until, failures, changed_at) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let BreakerRecord { name, state, until, failures, changed_at } = breaker;
+    let params = (&**name, state.as_str(), until.map(micros), failures, micros(*changed_at));
+    connection.prepare_cached(sql)?.execute(params)?;
+    Ok(())
+}
+
+/// The columns of a breaker in their order.
+pub(super) fn breaker(row: &Row<'_>) -> Read<BreakerRecord> {
+    let state = of_word(text(row, 1)?).map_err(|_| "its state is not one of a breaker")?;
+    let until = row.get::<_, Option<i64>>(2)?.map(time).transpose()?;
+    Ok(BreakerRecord::new(text(row, 0)?, state, until, integer(row, 3)?, time(row.get(4)?)?))
 }
 
 fn project(tenant: &str, project: &str) -> Project {

@@ -129,7 +129,8 @@ pub(super) fn advance(
     if let Some(fault) = fault {
         return Err(Fault::OutOfOrder { run_id: record.run_id.to_string(), fault });
     }
-    let same = (record.state, record.attempt, record.step, record.pausing) == (state, attempt, progress, pausing)
+    let same = (record.state, record.attempt, record.step, record.pausing)
+        == (state, attempt, progress, pausing)
         && record.failure == failure
         && record.reason == reason;
     (record.cursor, record.attempt, record.failure, record.reason) = (cursor, attempt, failure, reason);

@@ -10,7 +10,7 @@ use crate::artifact::Artifact;
 use crate::event::Event;
 use crate::memory::commit::Commit;
 use crate::memory::error::{MemoryError, StoreError};
-use crate::memory::messages::Put;
+use crate::memory::messages::{Put, RecordBreaker};
 use crate::memory::store::{Reader, Store, delegate_reader};
 use crate::project::Project;
 use crate::run::Durability;
@@ -169,6 +169,10 @@ impl Store for SqliteStore {
 
     fn delete(&mut self, project: &Project, key: &str, version: Option<u64>) -> Result<bool, MemoryError> {
         self.write(|writer| writer.delete(project, key, version))
+    }
+
+    fn record_breaker(&mut self, change: RecordBreaker, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
+        self.write(|writer| writer.record_breaker(change, at))
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {

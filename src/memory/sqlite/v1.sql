@@ -75,6 +75,14 @@ CREATE TABLE events (
     payload TEXT NOT NULL
 ) STRICT;
 
+CREATE TABLE breakers (
+    name TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    until INTEGER,
+    failures INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE VIEW run_overview AS
 SELECT
     r.run_id,

@@ -13,7 +13,7 @@ use super::keys::Keys;
 use super::open;
 use super::pending::{EventRow, OutputCell, Pending, ResultArtifact, StepRow};
 use super::read::{View, step_meta};
-use super::rows::{data_cell, is_result, micros, number};
+use super::rows::{self, data_cell, is_result, micros, number};
 use super::runs::{self, Moment, Run};
 use super::schema;
 use crate::artifact::Artifact;
@@ -22,7 +22,7 @@ use crate::id::{to_micros, uuid_at};
 use crate::limits::{SQLITE_EVENTS_PER_ROW, SQLITE_REMEMBERED};
 use crate::memory::commit::{Commit, NewArtifact};
 use crate::memory::error::{MemoryError, StoreError};
-use crate::memory::messages::Put;
+use crate::memory::messages::{Put, RecordBreaker};
 use crate::memory::store::Reader;
 use crate::plan::Output;
 use crate::project::Project;
@@ -147,9 +147,9 @@ impl Writer {
     }
 
     fn commit(&mut self, commit: Commit, at: SystemTime) -> CommitResult {
-        let Commit { run_id, project, accept, update, output, artifacts, events, durability: _ } = commit;
-        let last_seq = self.last_seq + events.len() as u64;
-        let moment = Moment { at: to_micros(at), micros: micros(at), first_seq: self.last_seq + 1, last_seq };
+        let Commit { run_id, project, accept, update, output, artifacts, events, breakers, durability: _ } =
+            commit;
+        let moment = self.moment(at, events.len());
         let step = output.as_ref().map(|(step, _)| *step);
         let is_final = update.state.is_final();
         let (no, attempt) = match accept {
@@ -190,8 +190,32 @@ impl Writer {
         let is_whole =
             self.insert_result((no, attempt), &project, output.as_ref(), artifacts.first(), moment)?;
         self.insert_artifacts(no, &project, artifacts.into_iter().skip(usize::from(is_whole)), moment)?;
-        let stored = self.insert_events((no, run_id), events, output.as_ref(), moment)?;
+        for breaker in &breakers {
+            rows::store_breaker(&self.view.0, breaker)?;
+        }
+        let stored = self.insert_events(Some((no, run_id)), events, output.as_ref(), moment)?;
         self.last_seq = moment.last_seq;
+        Ok(stored)
+    }
+
+    /// The moment of a commit with so many events.
+    fn moment(&self, at: SystemTime, events: usize) -> Moment {
+        let last_seq = self.last_seq + events as u64;
+        Moment { at: to_micros(at), micros: micros(at), first_seq: self.last_seq + 1, last_seq }
+    }
+
+    pub(super) fn record_breaker(
+        &mut self,
+        change: RecordBreaker,
+        at: SystemTime,
+    ) -> Result<Vec<Event>, Fault> {
+        let RecordBreaker { record, event } = change;
+        let moment = self.moment(at, 1);
+        rows::store_breaker(&self.view.0, &record)?;
+        let stored = self.insert_events(None, vec![event], None, moment)?;
+        self.pending.settle(&self.view.0, true)?;
+        self.last_seq = moment.last_seq;
+        self.wrote = true;
         Ok(stored)
     }
 
@@ -270,11 +294,12 @@ impl Writer {
 
     fn insert_events(
         &mut self,
-        (no, run_id): (i64, RunId),
+        run: Option<(i64, RunId)>,
         events: Vec<EventKind>,
         output: Option<&(usize, Output)>,
         moment: Moment,
     ) -> Result<Vec<Event>, Fault> {
+        let (no, run_id) = run.unzip();
         let store = |(seq, kind)| Event::stored(seq, moment.at, run_id.clone(), kind);
         let events: Vec<Event> = (moment.first_seq..).zip(events).map(store).collect();
         let mut first_seq = moment.first_seq;

@@ -1,0 +1,211 @@
+//! What a run does while no attempt of it is in flight: it waits for a time, for its breaker, for somebody's word, or for a
+//! slot.
+
+use std::time::SystemTime;
+
+use tokio::sync::oneshot;
+
+use super::error::PlanError;
+use super::internal::{Happened, tell};
+use super::machine::{Ahead, Input, Then};
+use super::runner::{Flow, Runner, Turn};
+use super::watch::Request;
+use crate::plan::StepError;
+use crate::run::RunState;
+
+/// What comes first.
+enum Heard {
+    Cancelled,
+    Request(Request),
+    Limit,
+    /// The time, or a change of the breaker.
+    Ready,
+    /// A slot.
+    Slot,
+}
+
+/// What a run waits for that has no slot.
+enum Want {
+    /// Somebody's word.
+    Word,
+    /// A slot.
+    Slot,
+    /// This time, or a change of its breaker.
+    Breaker(Option<SystemTime>),
+}
+
+impl Runner {
+    /// Waits for the time of the next attempt, with its slot.
+    pub(super) async fn back_off(&mut self) -> Result<Flow, PlanError> {
+        let limit = self.limit();
+        loop {
+            let at = self.watch.at.get();
+            let heard = tokio::select! {
+                biased;
+                () = self.scope.cancellation.cancelled() => Heard::Cancelled,
+                request = self.request() => Heard::Request(request),
+                () = self.until(at.step.until) => Heard::Ready,
+                () = self.until(limit.as_ref().map(|limit| limit.at)), if limit.is_some() => Heard::Limit,
+            };
+            let at_once = match heard {
+                Heard::Cancelled => return Ok(Input::Cancel.into()),
+                Heard::Request(request) => {
+                    let retry_now = matches!(request, Request::RetryNow(_));
+                    match self.serve(request).await? {
+                        Some(_) if retry_now => true,
+                        Some(flow) => return Ok(flow),
+                        None => continue,
+                    }
+                }
+                Heard::Limit => match limit {
+                    Some(limit) => return Ok(Flow::Turn(self.failed(StepError::limit(limit.exceeded)))),
+                    None => continue,
+                },
+                Heard::Ready | Heard::Slot => false,
+            };
+            let ahead = self.ahead(at.cursor, at_once);
+            return Ok(Input::Proceed(ahead, self.clock.now()).into());
+        }
+    }
+
+    /// Waits without a slot, until there is something to do and a slot to do it with.
+    pub(super) async fn stand_aside(&mut self) -> Result<Flow, PlanError> {
+        if std::mem::take(&mut self.slot) {
+            tell(&self.orchestrator, Happened::Released { run_id: self.scope.run_id.clone() });
+        }
+        let mut granted = None;
+        let flow = self.stand(&mut granted).await;
+        // One that was granted at the same moment is ours, too.
+        if let Some(mut granted) = granted {
+            granted.close();
+            self.slot = granted.try_recv().is_ok();
+        }
+        flow
+    }
+
+    async fn stand(&mut self, granted: &mut Option<oneshot::Receiver<()>>) -> Result<Flow, PlanError> {
+        let (mut trial, mut overdue) = (false, None);
+        loop {
+            let want = self.want(trial || overdue.is_some());
+            if matches!(want, Want::Slot) && granted.is_none() {
+                *granted = Some(self.ask_for_a_slot());
+            }
+            // Once it has come to a limit, it comes to no other.
+            let limit = if overdue.is_some() { None } else { self.limit() };
+            match self.wait(&want, granted.as_mut(), limit.as_ref().map(|limit| limit.at)).await {
+                Heard::Cancelled => return Ok(Input::Cancel.into()),
+                Heard::Request(request) => {
+                    let retry_now = matches!(request, Request::RetryNow(_));
+                    match self.serve(request).await? {
+                        Some(_) if retry_now => trial = true,
+                        Some(flow) => return Ok(flow),
+                        None => {}
+                    }
+                }
+                Heard::Limit => {
+                    let Some(limit) = limit else { continue };
+                    let turn = self.failed(StepError::limit(limit.exceeded));
+                    // What goes on needs a slot, but for a plan that is paused and stays so.
+                    let ends = matches!(turn.input, Input::Failed { then: Then::Abort, .. });
+                    if ends || self.watch.at.get().pausing {
+                        return Ok(Flow::Turn(turn));
+                    }
+                    overdue = Some(turn);
+                }
+                Heard::Ready => {}
+                Heard::Slot => {
+                    self.slot = true;
+                    *granted = None;
+                    if let Some(flow) = self.go_on(overdue.take(), std::mem::take(&mut trial)) {
+                        return Ok(flow);
+                    }
+                    self.slot = false;
+                    tell(&self.orchestrator, Happened::Released { run_id: self.scope.run_id.clone() });
+                }
+            }
+        }
+    }
+
+    /// It has a slot: what now? `None`: its breaker lets it through no more.
+    fn go_on(&mut self, overdue: Option<Turn>, trial: bool) -> Option<Flow> {
+        if let Some(turn) = overdue {
+            return Some(Flow::Turn(turn));
+        }
+        let (at, now) = (self.watch.at.get(), self.clock.now());
+        let ahead = if at.asks_breaker(now) { self.ahead(at.cursor, trial) } else { Ahead::Go };
+        match (at.state, ahead) {
+            (RunState::Parked, Ahead::Park { .. }) => None,
+            (RunState::Parked, Ahead::Go) => Some(Input::Proceed(ahead, now).into()),
+            _ => Some(Input::Start(ahead, now).into()),
+        }
+    }
+
+    fn want(&self, at_once: bool) -> Want {
+        match self.watch.at.get().state {
+            _ if at_once => Want::Slot,
+            RunState::Queued => Want::Slot,
+            RunState::Parked => {
+                let now = self.clock.now();
+                let breaker = self.policy().and_then(|policy| policy.breaker.as_ref());
+                // One that is not there lets everything through.
+                let opens = breaker
+                    .and_then(|name| self.breakers.get(name))
+                    .map_or(Some(now), |breaker| breaker.opens(now));
+                if opens.is_some_and(|opens| opens <= now) { Want::Slot } else { Want::Breaker(opens) }
+            }
+            _ => Want::Word,
+        }
+    }
+
+    async fn wait(
+        &self,
+        want: &Want,
+        granted: Option<&mut oneshot::Receiver<()>>,
+        limit: Option<SystemTime>,
+    ) -> Heard {
+        let slot = async {
+            let granted = match granted {
+                Some(granted) => granted.await.is_ok(),
+                None => false,
+            };
+            // An orchestrator that is gone gives no slots.
+            if !granted {
+                std::future::pending::<()>().await;
+            }
+        };
+        let breaker = async {
+            let Want::Breaker(opens) = want else { return std::future::pending().await };
+            let name = self.policy().and_then(|policy| policy.breaker.as_ref());
+            let Some(breaker) = name.and_then(|name| self.breakers.get(name)) else { return };
+            let mut changes = breaker.changes();
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = self.until(*opens) => {}
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.scope.cancellation.cancelled() => Heard::Cancelled,
+            request = self.request() => Heard::Request(request),
+            () = slot => Heard::Slot,
+            () = self.until(limit), if limit.is_some() => Heard::Limit,
+            () = breaker => Heard::Ready,
+        }
+    }
+
+    /// Behind those that have become ready before, and before those that have only queued.
+    fn ask_for_a_slot(&self) -> oneshot::Receiver<()> {
+        let (grant, granted) = oneshot::channel();
+        tell(&self.orchestrator, Happened::Ready { run_id: self.scope.run_id.clone(), grant });
+        granted
+    }
+
+    async fn request(&self) -> Request {
+        loop {
+            if let Some(request) = self.watch.asked() {
+                return request;
+            }
+            self.watch.poked().await;
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The circuit breakers of one orchestrator, shared by the runs of all its plans.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::watch;
+
+use super::machine::Ahead;
+use crate::clock::Clock;
+use crate::event::EventKind;
+use crate::memory::Commit;
+use crate::plan::{CheckedPlan, Policy, WhenOpen};
+use crate::resilience::{Breaker, BreakerRecord, Circuit, Permit, Ticket, Transition};
+
+pub(crate) type BreakerSet = Rc<BTreeMap<Arc<str>, Guarded>>;
+
+/// One breaker.
+pub(crate) struct Guarded {
+    circuit: RefCell<Circuit>,
+    /// Changes whenever a run that waits for it had better ask again.
+    changes: watch::Sender<()>,
+}
+
+/// A change of a breaker's state, to be stored with what caused it.
+pub(crate) struct Change {
+    pub(crate) event: EventKind,
+    pub(crate) record: BreakerRecord,
+}
+
+/// What an attempt that is about to start has got from its breaker.
+#[derive(Default)]
+pub(crate) struct Gate {
+    /// Its way through, if it has a breaker.
+    pub(crate) passage: Option<Passage>,
+    /// The breaker that lets nothing through, where the step would rather fail than wait.
+    pub(crate) refused: Option<Arc<str>>,
+    /// What asking has changed.
+    pub(crate) change: Option<Change>,
+}
+
+/// A way through a breaker. One that is dropped without a word gives its place back, and says nothing about the service.
+pub(crate) struct Passage {
+    breakers: BreakerSet,
+    name: Arc<str>,
+    ticket: Option<Ticket>,
+}
+
+impl Guarded {
+    pub(crate) fn new(config: Breaker, now: SystemTime) -> Self {
+        Self::of(Circuit::new(config, now))
+    }
+
+    fn of(circuit: Circuit) -> Self {
+        Self { circuit: RefCell::new(circuit), changes: watch::Sender::new(()) }
+    }
+
+    /// Goes on where an earlier process has stopped.
+    pub(crate) fn restore(&mut self, record: &BreakerRecord) {
+        let config = self.circuit.borrow().config().clone();
+        *self = Self::of(Circuit::restore(config, record));
+    }
+
+    pub(crate) fn record(&self) -> BreakerRecord {
+        self.circuit.borrow().record()
+    }
+
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// Closes it.
+    pub(crate) fn reset(&self, now: SystemTime) -> Option<Change> {
+        let change = self.circuit.borrow_mut().reset(now);
+        self.told(change)
+    }
+
+    /// When it is worth while to ask for a way through: `None` is as soon as something changes.
+    pub(crate) fn opens(&self, now: SystemTime) -> Option<SystemTime> {
+        self.circuit.borrow().opens(now)
+    }
+
+    /// Those who wait are told, too: of a change, or of a place that is free again.
+    fn told(&self, transition: Option<Transition>) -> Option<Change> {
+        let record = self.record();
+        self.changes.send_replace(());
+        let breaker = Arc::clone(&record.name);
+        let event = match transition? {
+            Transition::Opened { until } => EventKind::BreakerOpened { breaker, until },
+            Transition::HalfOpened => EventKind::BreakerHalfOpened { breaker },
+            Transition::Closed => EventKind::BreakerClosed { breaker },
+        };
+        Some(Change { event, record })
+    }
+}
+
+/// Asks the breaker of the step at `index` whether an attempt may start. `trial`: somebody has asked for one now, whatever
+/// the breaker thinks of it.
+pub(crate) fn ahead(
+    breakers: &BreakerSet,
+    plan: &CheckedPlan,
+    index: usize,
+    clock: &Clock,
+    trial: bool,
+) -> (Ahead, Gate) {
+    let policy = plan.get(index).and_then(|step| step.step.policy());
+    let Some(Policy { breaker: Some(name), when_open, .. }) = policy else {
+        return (Ahead::Go, Gate::default());
+    };
+    // The names were checked when the plan came in.
+    let Some(guarded) = breakers.get(name) else { return (Ahead::Go, Gate::default()) };
+    let now = clock.now();
+    let (permit, transition) = {
+        let mut circuit = guarded.circuit.borrow_mut();
+        if trial { circuit.trial(now) } else { circuit.permit(now) }
+    };
+    let change = transition.and_then(|change| guarded.told(Some(change)));
+    let until = match permit {
+        Permit::Pass(ticket) | Permit::Probe(ticket) => {
+            let passage =
+                Passage { breakers: Rc::clone(breakers), name: Arc::clone(name), ticket: Some(ticket) };
+            return (Ahead::Go, Gate { passage: Some(passage), refused: None, change });
+        }
+        Permit::Wait(until) => Some(until),
+        Permit::Busy => None,
+    };
+    match when_open {
+        WhenOpen::Fail => (Ahead::Go, Gate { refused: Some(Arc::clone(name)), change, ..Gate::default() }),
+        WhenOpen::Park => (Ahead::Park { now, until }, Gate { change, ..Gate::default() }),
+    }
+}
+
+impl Passage {
+    /// The attempt is over. `ok`: whether the service did what it was asked to; `None` where that is not known.
+    pub(crate) fn report(mut self, ok: Option<bool>, now: SystemTime) -> Option<Change> {
+        let (guarded, ticket) = (self.breakers.get(&self.name)?, self.ticket.take()?);
+        let mut circuit = guarded.circuit.borrow_mut();
+        let transition = match ok {
+            Some(true) => circuit.succeeded(ticket, now),
+            Some(false) => circuit.failed(ticket, now),
+            None => {
+                circuit.abandoned(ticket);
+                None
+            }
+        };
+        // Nobody waits for one that is closed, and was.
+        let is_news = transition.is_some() || !circuit.is_closed();
+        drop(circuit);
+        if is_news { guarded.told(transition) } else { None }
+    }
+}
+
+impl Drop for Passage {
+    fn drop(&mut self) {
+        if let (Some(guarded), Some(ticket)) = (self.breakers.get(&self.name), self.ticket.take()) {
+            guarded.circuit.borrow_mut().abandoned(ticket);
+            guarded.changes.send_replace(());
+        }
+    }
+}
+
+/// Puts changes into the commit of what caused them: behind the end of an attempt, and before what follows from that.
+pub(crate) fn tell(changes: &mut Vec<Change>, commit: &mut Commit) {
+    if changes.is_empty() {
+        return;
+    }
+    let ends =
+        |kind: &EventKind| matches!(kind, EventKind::TaskCompleted { .. } | EventKind::TaskFailed { .. });
+    let place = usize::from(commit.events.first().is_some_and(ends));
+    let (events, records): (Vec<_>, Vec<_>) =
+        changes.drain(..).map(|Change { event, record }| (event, record)).unzip();
+    commit.events.splice(place..place, events);
+    commit.breakers.extend(records);
+}

@@ -1,0 +1,57 @@
+//! How long the run may take for what it is at. Pure.
+
+use std::time::{Duration, SystemTime};
+
+use super::machine::Position;
+use crate::plan::{LimitExceeded, Policy};
+use crate::run::RunState;
+
+/// A time by which something must be done, and what it is called when it is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Limit {
+    pub(crate) at: SystemTime,
+    pub(crate) exceeded: LimitExceeded,
+}
+
+/// When the whole plan must be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deadline {
+    pub(crate) at: SystemTime,
+    /// How long that is from when it came in.
+    pub(crate) after: Duration,
+}
+
+impl Deadline {
+    pub(crate) fn limit(self) -> Limit {
+        Limit { at: self.at, exceeded: LimitExceeded::Deadline { limit: self.after } }
+    }
+}
+
+/// The first limit that the run comes to where it stands now. `started`: when the attempt in flight was.
+pub(crate) fn first(
+    policy: Option<&Policy>,
+    deadline: Option<Deadline>,
+    at: Position,
+    started: Option<SystemTime>,
+) -> Option<Limit> {
+    if policy.is_none() && deadline.is_none() {
+        return None;
+    }
+    let attempt = policy.and_then(|policy| policy.timeout).filter(|_| at.state == RunState::Running);
+    let attempt = attempt.zip(started).and_then(|(limit, started)| {
+        Some(Limit { at: started.checked_add(limit)?, exceeded: LimitExceeded::Timeout { limit } })
+    });
+    let whole = policy.and_then(|policy| total(policy, at));
+    // Of limits that come at the same time, the one that means more.
+    [deadline.map(Deadline::limit), whole, attempt].into_iter().flatten().min_by_key(|limit| limit.at)
+}
+
+/// When the step must be done, with all its attempts.
+pub(crate) fn total(policy: &Policy, at: Position) -> Option<Limit> {
+    // A step that was paused before its first attempt has still its whole time, and its fallback comes on top.
+    if at.step.fallback || (at.attempt == 0 && at.state != RunState::Parked) {
+        return None;
+    }
+    let limit = policy.total_timeout?;
+    Some(Limit { at: at.step.since?.checked_add(limit)?, exceeded: LimitExceeded::TotalTimeout { limit } })
+}

@@ -1,0 +1,279 @@
+use super::*;
+use crate::plan::{IntoOutput, Plan, Step};
+use crate::run::FailureKind;
+use proptest::prelude::*;
+use std::time::{Duration, UNIX_EPOCH};
+
+fn plan(steps: usize) -> CheckedPlan {
+    CheckedPlan::new((0..steps).map(|_| Step::unnamed(|| ()).breaker("b")).collect::<Plan>()).unwrap()
+}
+
+fn types(decision: &Decision) -> Vec<&str> {
+    decision.events.iter().map(EventKind::event_type).collect()
+}
+
+fn output() -> Output {
+    "x".into_output().unwrap()
+}
+
+fn failure() -> Arc<StepFailure> {
+    Arc::new(StepFailure::record(FailureKind::Error, &std::io::Error::other("broken")))
+}
+
+fn at(second: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(second)
+}
+
+fn completed(cancelled: bool) -> Input {
+    Input::Completed { output: output(), cancelled, ahead: Ahead::Go }
+}
+
+fn failed(then: Then) -> Input {
+    Input::Failed { failure: failure(), then, escalate: true }
+}
+
+const PARK: Ahead = Ahead::Park { now: UNIX_EPOCH, until: None };
+
+fn go(plan: &CheckedPlan, from: Position, input: Input) -> Decision {
+    decide(plan, from, None, input).unwrap()
+}
+
+#[test]
+fn one_commit_a_step_with_the_next_start_in_it() {
+    let plan = plan(2);
+    let first = accept(&plan, Some(Ahead::Go));
+    assert_eq!(types(&first), ["plan.accepted", "plan.started", "task.started"]);
+    let second = go(&plan, first.to, completed(false));
+    assert_eq!(types(&second), ["task.completed", "task.started"]);
+    assert_eq!((second.to.state, second.to.cursor), (RunState::Running, 1));
+    let last = go(&plan, second.to, completed(false));
+    assert_eq!(types(&last), ["task.completed", "plan.completed"]);
+    assert_eq!((last.to.state, last.to.cursor), (RunState::Completed, 2));
+}
+
+#[test]
+fn an_empty_plan_completes_at_once() {
+    let plan = plan(0);
+    assert_eq!(types(&accept(&plan, Some(Ahead::Go))), ["plan.accepted", "plan.started", "plan.completed"]);
+    let queued = accept(&plan, None);
+    let started = go(&plan, queued.to, Input::Start(Ahead::Go, at(0)));
+    assert_eq!(types(&started), ["plan.started", "plan.completed"]);
+}
+
+/// A failed attempt: the failure with the time of the next, then its start.
+#[test]
+fn a_retry_takes_two_commits() {
+    let plan = plan(1);
+    let first = accept(&plan, Some(Ahead::Go));
+    let waits = go(&plan, first.to, failed(Then::Retry(at(7))));
+    assert_eq!(types(&waits), ["task.failed"]);
+    assert!(matches!(
+        &waits.events[0],
+        EventKind::TaskFailed { will_retry: true, next_attempt_at: Some(next), attempt: 1, .. } if *next == at(7)
+    ));
+    assert_eq!((waits.to.state, waits.to.step.until), (RunState::BackingOff, Some(at(7))));
+    assert_eq!(waits.failure, Some(failure()));
+    let again = decide(&plan, waits.to, Some(&failure()), Input::Proceed(Ahead::Go, at(7))).unwrap();
+    assert_eq!(types(&again), ["task.started"]);
+    assert_eq!((again.to.attempt, again.to.step.until, again.failure), (2, None, None));
+}
+
+#[test]
+fn what_follows_from_the_last_failure() {
+    let plan = plan(2);
+    let first = accept(&plan, Some(Ahead::Go)).to;
+    let aborted = go(&plan, first, failed(Then::Abort));
+    assert_eq!(types(&aborted), ["task.failed", "escalation.needed", "plan.failed"]);
+    let skipped = go(&plan, first, failed(Then::Continue(Ahead::Go)));
+    assert_eq!(types(&skipped), ["task.failed", "escalation.needed", "task.skipped", "task.started"]);
+    assert_eq!((skipped.to.cursor, skipped.failure), (1, None));
+    let parked = go(&plan, first, failed(Then::Continue(PARK)));
+    assert_eq!(types(&parked), ["task.failed", "escalation.needed", "task.skipped", "plan.parked"]);
+    let fallback = go(&plan, first, failed(Then::Fallback));
+    assert_eq!(types(&fallback), ["task.failed", "escalation.needed", "task.started"]);
+    assert!(matches!(fallback.events[2], EventKind::TaskStarted { fallback: true, attempt: 2, .. }));
+    // Its failure is known to it for as long as it runs, also after a restart.
+    assert_eq!(fallback.failure, Some(failure()));
+    let resumed =
+        decide(&plan, fallback.to, fallback.failure.as_ref(), Input::Resume(Ahead::Go, at(9))).unwrap();
+    assert!(resumed.to.step.fallback && resumed.failure == Some(failure()));
+    let retried = go(&plan, first, failed(Then::Retry(at(1))));
+    assert_eq!(types(&retried), ["task.failed"], "nobody is told before the last attempt");
+}
+
+#[test]
+fn a_pause_waits_for_the_attempt_and_for_nothing_else() {
+    let plan = plan(3);
+    let running = accept(&plan, Some(Ahead::Go)).to;
+    let pausing = go(&plan, running, Input::Pause);
+    assert_eq!((types(&pausing), pausing.to.state), (vec!["plan.pausing"], RunState::Running));
+    assert!(decide(&plan, pausing.to, None, Input::Pause).is_none(), "it is told only once");
+    let paused = go(&plan, pausing.to, completed(false));
+    assert_eq!(types(&paused), ["task.completed", "plan.paused"]);
+    assert_eq!((paused.to.state, paused.to.cursor, paused.to.attempt), (RunState::Paused, 1, 0));
+    let queued = go(&plan, paused.to, Input::Unpause);
+    assert_eq!((types(&queued), queued.to.state), (vec!["plan.resumed"], RunState::Queued));
+    let on = go(&plan, queued.to, Input::Start(Ahead::Go, at(5)));
+    assert_eq!(types(&on), ["task.started"], "the plan itself has been started");
+    assert_eq!(on.to.step.since, Some(at(5)), "its time begins now");
+
+    // While it backs off: the rest of the delay is waited after it.
+    let backing_off = go(&plan, running, failed(Then::Retry(at(100)))).to;
+    let paused = decide(&plan, backing_off, Some(&failure()), Input::Pause).unwrap();
+    assert_eq!(paused.failure, Some(failure()));
+    let queued = go(&plan, paused.to, Input::Unpause).to;
+    assert_eq!(go(&plan, queued, Input::Start(Ahead::Go, at(99))).to.state, RunState::BackingOff);
+    assert_eq!(go(&plan, queued, Input::Start(Ahead::Go, at(100))).to.state, RunState::Running);
+
+    // In the last step there is nothing left to pause.
+    let last = Position { cursor: 2, pausing: true, ..running };
+    assert_eq!(go(&plan, last, completed(false)).to.state, RunState::Completed);
+    // Taken back before it came to it.
+    let goes_on = go(&plan, pausing.to, Input::Unpause).to;
+    assert_eq!(go(&plan, goes_on, completed(false)).to.state, RunState::Running);
+}
+
+#[test]
+fn every_state_answers_every_input() {
+    use RunState::{
+        BackingOff, Cancelled, Completed, Failed, Interrupted, Parked, Paused, Queued, Running, Stopping,
+    };
+    let plan = plan(2);
+    let inputs: [fn() -> Input; 15] = [
+        || Input::Start(Ahead::Go, at(1)),
+        || Input::Start(PARK, at(1)),
+        || Input::Resume(Ahead::Go, at(1)),
+        || Input::Interrupt { reason: Arc::from("no callable") },
+        || completed(false),
+        || completed(true),
+        || failed(Then::Abort),
+        || failed(Then::Retry(at(5))),
+        || Input::Proceed(Ahead::Go, at(1)),
+        || Input::Proceed(PARK, at(1)),
+        || Input::Cancel,
+        || Input::Stop,
+        || Input::Expire(failure()),
+        || Input::Pause,
+        || Input::Unpause,
+    ];
+    // One row a state: where each input above leads.
+    let [run, back, park, pause, queue, cut, stop, fail, cancel] =
+        [Running, BackingOff, Parked, Paused, Queued, Interrupted, Stopping, Failed, Cancelled]
+            .map(Some::<RunState>);
+    let no = None;
+    #[rustfmt::skip]
+    let table: [(RunState, bool, [Option<RunState>; 15]); 12] = [
+        //                    start       resume intr. completed    failed      proceed     cancel  stop  expire pause  unpause
+        (Queued, false,      [run,  park, run,   cut,  no,  no,     fail, back, no,   no,   cancel, no,   no,    pause, no]),
+        (Running, false,     [no,   no,   run,   cut,  run, cancel, fail, back, no,   no,   cancel, stop, stop,  run,   no]),
+        (BackingOff, false,  [no,   no,   run,   cut,  no,  no,     fail, back, run,  park, cancel, no,   no,    pause, no]),
+        (Parked, false,      [no,   no,   no,    cut,  no,  no,     fail, back, run,  park, cancel, no,   no,    pause, no]),
+        (Paused, false,      [no,   no,   no,    cut,  no,  no,     fail, back, no,   no,   cancel, no,   no,    no,    queue]),
+        // Cancelled; come to a limit.
+        (Stopping, false,    [no,   no,   cancel, no,  cancel, cancel, cancel, cancel, no, no, no,  no,   no,    no,    no]),
+        (Stopping, true,     [no,   no,   no,    no,   cancel, cancel, fail, back, no, no,  no,     stop, no,    stop,  no]),
+        (Interrupted, false, [no,   no,   run,   cut,  no,  no,     fail, back, no,   no,   cancel, no,   no,    no,    no]),
+        (Completed, false, [no; 15]),
+        (Failed, false, [no; 15]),
+        (Cancelled, false, [no; 15]),
+        (Completed, true, [no; 15]),
+    ];
+    for (state, expired, row) in table {
+        let from = Position { state, attempt: 1, expired, ..Position::QUEUED };
+        for (index, (input, expected)) in inputs.iter().zip(row).enumerate() {
+            let to = decide(&plan, from, None, input()).map(|decision| decision.to.state);
+            assert_eq!(to, expected, "{state} ({expired}) and input {index}");
+        }
+    }
+}
+
+/// Where a run stands by what was told of it, and by nothing else.
+fn replay(events: &[EventKind]) -> (RunState, usize, u32, bool) {
+    let (mut state, mut cursor, mut attempt, mut pausing) = (RunState::Queued, 0, 0, false);
+    for event in events {
+        match event {
+            EventKind::TaskStarted { attempt: number, .. } => (state, attempt) = (RunState::Running, *number),
+            EventKind::TaskCompleted { .. } | EventKind::TaskSkipped { .. } => {
+                (cursor, attempt) = (cursor + 1, 0);
+            }
+            EventKind::TaskFailed { will_retry: true, .. } => state = RunState::BackingOff,
+            EventKind::PlanParked { .. } => state = RunState::Parked,
+            EventKind::PlanPausing {} => pausing = true,
+            EventKind::PlanPaused {} => (state, pausing) = (RunState::Paused, true),
+            EventKind::PlanResumed { .. } => {
+                pausing = false;
+                state = match state {
+                    RunState::Paused => RunState::Queued,
+                    // Unless something else is told next, it waits for what it had waited for.
+                    RunState::Interrupted => RunState::BackingOff,
+                    state => state,
+                };
+            }
+            EventKind::PlanStopping {} => state = RunState::Stopping,
+            EventKind::PlanInterrupted { .. } => state = RunState::Interrupted,
+            EventKind::PlanCompleted {} => (state, pausing) = (RunState::Completed, false),
+            EventKind::PlanFailed { .. } => (state, pausing) = (RunState::Failed, false),
+            EventKind::PlanCancelled {} => (state, pausing) = (RunState::Cancelled, false),
+            _ => {}
+        }
+    }
+    (state, cursor, attempt, pausing)
+}
+
+fn any_input() -> impl Strategy<Value = (u8, bool, u64)> {
+    (0_u8..13, any::<bool>(), 0_u64..50)
+}
+
+proptest! {
+    /// Whatever happens: the cursor only grows, the end is said once and last, no cancelled run does anything more, and what
+    /// was told is what is.
+    #[test]
+    fn any_history_is_orderly(steps in 0_usize..5, inputs in proptest::collection::vec(any_input(), 0..40)) {
+        let plan = plan(steps);
+        let mut decision = accept(&plan, None);
+        let mut said: Vec<EventKind> = std::mem::take(&mut decision.events);
+        let (mut cancelled, mut starts) = (false, 0_usize);
+        for (what, flag, second) in inputs {
+            let ahead = if flag { PARK } else { Ahead::Go };
+            let input = match what {
+                0 | 1 => Input::Completed { output: output(), cancelled, ahead },
+                2 => Input::Start(ahead, at(second)),
+                3 => failed(Then::Abort),
+                4 => failed(Then::Retry(at(second))),
+                5 => failed(Then::Fallback),
+                6 => failed(Then::Continue(ahead)),
+                7 => Input::Proceed(ahead, at(second)),
+                8 => Input::Pause,
+                9 => Input::Unpause,
+                10 => Input::Interrupt { reason: Arc::from("cut") },
+                11 if flag => Input::Expire(failure()),
+                11 => { cancelled = true; Input::Stop }
+                _ if flag => { cancelled = true; Input::Cancel }
+                _ => Input::Resume(ahead, at(second)),
+            };
+            let was_cancelling = decision.to.state == RunState::Stopping && !decision.to.expired;
+            let Some(next) = decide(&plan, decision.to, decision.failure.as_ref(), input) else { continue };
+            prop_assert!(next.to.cursor >= decision.to.cursor && next.to.cursor <= steps);
+            prop_assert!(!decision.to.state.is_final());
+            if was_cancelling {
+                prop_assert!(next.to.state == RunState::Cancelled, "cancelled, and then {}", next.to.state);
+            }
+            if next.to.state == RunState::BackingOff {
+                prop_assert!(next.failure.is_some() && next.to.step.until.is_some());
+            }
+            decision = next;
+            starts += decision.events.iter().filter(|kind| matches!(kind, EventKind::TaskStarted { .. })).count();
+            said.append(&mut decision.events);
+            let Position { state, cursor, attempt, pausing, .. } = decision.to;
+            prop_assert_eq!(replay(&said), (state, cursor, attempt, pausing));
+        }
+        let count = |wanted: &str| said.iter().filter(|kind| kind.event_type() == wanted).count();
+        prop_assert_eq!(count("task.completed") + count("task.skipped"), decision.to.cursor);
+        prop_assert_eq!(starts, count("task.started"));
+        let ends = count("plan.completed") + count("plan.failed") + count("plan.cancelled");
+        prop_assert_eq!(ends, usize::from(decision.to.state.is_final()));
+        if decision.to.state.is_final() {
+            prop_assert!(replay(&said).0.is_final());
+        }
+    }
+}

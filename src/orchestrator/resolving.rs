@@ -1,0 +1,101 @@
+//! Asks the allocator for the callables of a plan, and of its fallbacks.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::dev::RecipientRequest;
+use actix::{AsyncContext, Context};
+
+use super::actor::ExecutionOrchestrator;
+use super::error::PlanError;
+use super::internal::{Callables, Happened, Unresolved, tell};
+use super::line::Ticket;
+use super::links::Links;
+use crate::allocator::Resolve;
+use crate::limits::RESOLVE_TIMEOUT;
+use crate::plan::{Callable, CheckedPlan, Plan, Step};
+
+impl ExecutionOrchestrator {
+    /// Asks the allocator for the callables of a plan.
+    pub(crate) fn resolve(&self, ticket: Ticket, ctx: &mut Context<Self>) {
+        let Some(waiting) = self.waiting.get(&ticket) else { return };
+        // Sent here, so that plans reach the allocator in their order.
+        let request = self.links.resolve.send(Resolve::new(Arc::clone(&waiting.plan)));
+        let fallbacks = waiting.plan.record().named_fallbacks().unzip();
+        let (links, myself) = (Rc::clone(&self.links), ctx.address().downgrade());
+        actix::spawn(async move {
+            let answer = match resolved(request).await {
+                Ok(steps) => {
+                    resolve_fallbacks(&links, fallbacks).await.map(|fallbacks| Callables { steps, fallbacks })
+                }
+                Err(error) => Err(error),
+            };
+            tell(&myself, Happened::Resolved { ticket, answer });
+        });
+    }
+
+    pub(crate) fn resolved(
+        &mut self,
+        ticket: Ticket,
+        answer: Result<Callables, Unresolved>,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
+        if !self.line.is_resolving(ticket) {
+            return;
+        }
+        let error = match answer {
+            Ok(callables) if callables.steps.len() == waiting.plan.len() => {
+                waiting.callables = callables;
+                self.line.resolved(ticket);
+                return self.set_aside(ticket, ctx);
+            }
+            Ok(callables) => {
+                let (got, steps) = (callables.steps.len(), waiting.plan.len());
+                PlanError::Allocator { reason: format!("gave callables for {got} of {steps} steps") }
+            }
+            Err(Unresolved::Step(error)) => PlanError::Unresolved(error),
+            Err(Unresolved::Allocator(reason)) => PlanError::Allocator { reason },
+        };
+        if self.line.is_returning(ticket) {
+            self.interrupt(ticket, error, ctx);
+        } else {
+            self.refuse(ticket, error);
+        }
+    }
+}
+
+async fn resolved(request: RecipientRequest<Resolve>) -> Result<Vec<Callable>, Unresolved> {
+    match tokio::time::timeout(RESOLVE_TIMEOUT, request).await {
+        Ok(Ok(Ok(callables))) => Ok(callables),
+        Ok(Ok(Err(error))) => Err(Unresolved::Step(error)),
+        Ok(Err(_)) => Err(Unresolved::Allocator("has stopped, or did not answer".to_owned())),
+        Err(_) => Err(Unresolved::Allocator(format!("did not answer within {RESOLVE_TIMEOUT:?}"))),
+    }
+}
+
+/// Fallbacks that were left to the allocator are steps to it like all others.
+async fn resolve_fallbacks(
+    links: &Links,
+    (places, steps): (Vec<usize>, Vec<Step>),
+) -> Result<HashMap<usize, Callable>, Unresolved> {
+    if places.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let Ok(plan) = CheckedPlan::new(Plan::new(steps)) else {
+        return Err(Unresolved::Allocator("was not asked, for its question was not valid".to_owned()));
+    };
+    match resolved(links.resolve.send(Resolve::new(Arc::new(plan)))).await {
+        Ok(callables) if callables.len() == places.len() => Ok(places.into_iter().zip(callables).collect()),
+        Ok(callables) => {
+            let (got, steps) = (callables.len(), places.len());
+            Err(Unresolved::Allocator(format!("gave callables for {got} of {steps} fallbacks")))
+        }
+        Err(Unresolved::Step(mut error)) => {
+            error.index = places.get(error.index).copied().unwrap_or(error.index);
+            Err(Unresolved::Step(error))
+        }
+        Err(error) => Err(error),
+    }
+}

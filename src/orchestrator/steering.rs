@@ -1,0 +1,131 @@
+//! Pausing, resuming and retrying at once; and the circuit breakers, as an operator sees them.
+
+use actix::{Context, Handler, MessageResult, ResponseFuture};
+use tokio::sync::oneshot;
+
+use super::actor::ExecutionOrchestrator;
+use super::breakers::{Change, Guarded};
+use super::control::record_of;
+use super::error::ControlError;
+use super::messages::{
+    Breakers, ListAbandoned, PauseOutcome, PausePlan, ResumeOutcome, ResumePlan, RetryNow, RetryOutcome,
+};
+use super::watch::{Reply, Request};
+use crate::memory::{GetRun, MemoryError, RecordBreaker};
+use crate::resilience::BreakerRecord;
+use crate::run::{RunId, RunState};
+
+impl ExecutionOrchestrator {
+    /// Passes a request on to the run that it is about, or answers for one that is not here.
+    pub(crate) fn steer(&mut self, run_id: RunId, request: Request, ctx: &mut Context<Self>) {
+        if let Some(active) = self.active.get(&run_id) {
+            active.watch.ask(request);
+            return;
+        }
+        if let Some(ticket) = self.tickets.get(&run_id).copied()
+            && let Some(waiting) = self.waiting.get_mut(&ticket)
+        {
+            // Answered in their order. What waits in the line can only be paused.
+            if waiting.requests.is_empty() && !matches!(request, Request::Pause(_)) {
+                return request.too_late(waiting.at.state);
+            }
+            waiting.requests.push(request);
+            return self.set_aside(ticket, ctx);
+        }
+        if !self.is_settled(&run_id) {
+            self.to_steer.push((run_id, request));
+            return;
+        }
+        let record = self.links.get_run.send(GetRun(run_id.clone()));
+        actix::spawn(async move {
+            match record_of(run_id.clone(), record).await {
+                Err(error) => request.fail(error),
+                Ok(record) if record.state.is_final() => request.too_late(record.state),
+                Ok(record) => request.fail(ControlError::NotHere { run_id, state: record.state }),
+            }
+        });
+    }
+
+    fn asked<T: Send + 'static>(
+        &mut self,
+        run_id: RunId,
+        request: impl FnOnce(Reply<T>) -> Request,
+        ctx: &mut Context<Self>,
+    ) -> ResponseFuture<Result<T, ControlError>> {
+        let (reply, answer) = oneshot::channel();
+        self.steer(run_id, request(reply), ctx);
+        Box::pin(async move { answer.await.unwrap_or(Err(ControlError::Stopped)) })
+    }
+
+    /// A run has ended: whatever was still asked of it came too late.
+    pub(crate) fn too_late(requests: impl IntoIterator<Item = Request>, state: RunState) {
+        for request in requests {
+            request.too_late(state);
+        }
+    }
+
+    fn breaker_records(&self) -> Vec<BreakerRecord> {
+        self.breakers.values().map(Guarded::record).collect()
+    }
+}
+
+impl Handler<PausePlan> for ExecutionOrchestrator {
+    type Result = ResponseFuture<Result<PauseOutcome, ControlError>>;
+
+    fn handle(&mut self, PausePlan(run_id): PausePlan, ctx: &mut Self::Context) -> Self::Result {
+        self.asked(run_id, Request::Pause, ctx)
+    }
+}
+
+impl Handler<ResumePlan> for ExecutionOrchestrator {
+    type Result = ResponseFuture<Result<ResumeOutcome, ControlError>>;
+
+    fn handle(&mut self, ResumePlan(run_id): ResumePlan, ctx: &mut Self::Context) -> Self::Result {
+        self.asked(run_id, Request::Resume, ctx)
+    }
+}
+
+impl Handler<RetryNow> for ExecutionOrchestrator {
+    type Result = ResponseFuture<Result<RetryOutcome, ControlError>>;
+
+    fn handle(&mut self, RetryNow(run_id): RetryNow, ctx: &mut Self::Context) -> Self::Result {
+        self.asked(run_id, Request::RetryNow, ctx)
+    }
+}
+
+impl Handler<Breakers> for ExecutionOrchestrator {
+    type Result = ResponseFuture<Result<Vec<BreakerRecord>, ControlError>>;
+
+    fn handle(&mut self, breakers: Breakers, _: &mut Self::Context) -> Self::Result {
+        let name = match breakers {
+            Breakers::List => {
+                let records = self.breaker_records();
+                return Box::pin(async move { Ok(records) });
+            }
+            Breakers::Reset(name) => name,
+        };
+        let Some(breaker) = self.breakers.get(&*name) else {
+            return Box::pin(async move { Err(ControlError::UnknownBreaker { name }) });
+        };
+        let change = breaker.reset(self.clock.now());
+        let records = self.breaker_records();
+        // Sent here, so that it is stored before what follows from it.
+        let stored = change.map(|Change { record, event }| {
+            self.links.record_breaker.send(RecordBreaker::new(record, event))
+        });
+        Box::pin(async move {
+            if let Some(stored) = stored {
+                stored.await.unwrap_or(Err(MemoryError::Stopped))?;
+            }
+            Ok(records)
+        })
+    }
+}
+
+impl Handler<ListAbandoned> for ExecutionOrchestrator {
+    type Result = MessageResult<ListAbandoned>;
+
+    fn handle(&mut self, ListAbandoned: ListAbandoned, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.links.abandoned.list())
+    }
+}

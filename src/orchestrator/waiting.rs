@@ -1,0 +1,133 @@
+//! A plan that waits in the line, and what it takes with it when it leaves.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::control::Cancelled;
+use super::error::PlanError;
+use super::internal::Callables;
+use super::limit::Deadline;
+use super::machine::{self, Input, Position, Then};
+use super::runner::{Outcome, commit_of};
+use super::watch::Request;
+use crate::memory::{Claim, Commit, NewRun};
+use crate::plan::{CheckedPlan, Output, StepError};
+use crate::project::Project;
+use crate::run::{Durability, RunId, StepFailure};
+
+/// A plan in the line.
+pub(crate) struct Waiting {
+    pub(crate) run_id: RunId,
+    pub(crate) project: Project,
+    pub(crate) plan: Arc<CheckedPlan>,
+    pub(crate) durability: Option<Durability>,
+    pub(crate) callables: Callables,
+    /// When it must be done.
+    pub(crate) deadline: Option<Deadline>,
+    /// Where the run stands, as stored: a run that goes on has come some way already.
+    pub(crate) at: Position,
+    /// The failure that is stored of its step, if there is one.
+    pub(crate) failure: Option<Arc<StepFailure>>,
+    /// It was taken up from what is stored.
+    pub(crate) recovered: bool,
+    /// It came to its deadline.
+    pub(crate) overdue: bool,
+    /// Why it was interrupted, if it was.
+    pub(crate) reason: Option<Arc<str>>,
+    /// The outputs of the steps that it has behind it.
+    pub(crate) outputs: Vec<Output>,
+    /// Our right to run it.
+    pub(crate) claim: Claim,
+    /// Who is to be told that it is accepted.
+    pub(crate) accepted: Vec<oneshot::Sender<Result<(), PlanError>>>,
+    /// Who waits for its end. Nobody, when the run was found unfinished and goes on by itself.
+    pub(crate) outcomes: Vec<oneshot::Sender<Outcome>>,
+    /// Who is to be told that the run is cancelled.
+    pub(crate) cancels: Vec<oneshot::Sender<Cancelled>>,
+    /// What else was asked of it meanwhile.
+    pub(crate) requests: Vec<Request>,
+    /// Others with another plan for the run, while it is not known yet whose is the run's own.
+    pub(crate) rivals: Vec<Waiting>,
+}
+
+impl Waiting {
+    /// A plan of which nothing is stored, and nobody has asked for an answer.
+    pub(crate) fn new(run_id: RunId, project: Project, plan: Arc<CheckedPlan>, claim: Claim) -> Self {
+        Self {
+            run_id,
+            project,
+            plan,
+            durability: None,
+            callables: Callables::default(),
+            deadline: None,
+            at: Position::QUEUED,
+            failure: None,
+            recovered: false,
+            overdue: false,
+            reason: None,
+            outputs: Vec::new(),
+            claim,
+            accepted: Vec::new(),
+            outcomes: Vec::new(),
+            cancels: Vec::new(),
+            requests: Vec::new(),
+            rivals: Vec::new(),
+        }
+    }
+
+    /// Tells its callers that it does not get into the line.
+    pub(crate) fn turn_away(self, error: &PlanError) {
+        self.answer(&Err(error.clone()));
+    }
+
+    /// Answers its callers without a place in the line.
+    pub(crate) fn answer(self, outcome: &Outcome) {
+        for accepted in self.accepted {
+            let _ = accepted.send(outcome.as_ref().map(drop).map_err(Clone::clone));
+        }
+        for reply in self.outcomes {
+            let _ = reply.send(outcome.clone());
+        }
+    }
+
+    /// What its cancellation, or its deadline, leads to.
+    pub(crate) fn withdrawal(&self) -> Option<machine::Decision> {
+        match self.deadline.filter(|_| self.overdue && self.cancels.is_empty()) {
+            None => machine::cancel(&self.plan, self.at),
+            Some(deadline) => {
+                let error = StepError::limit(deadline.limit().exceeded);
+                let failure = Arc::new(StepFailure::record(error.kind(), &*error));
+                let input = Input::Failed { failure, then: Then::Abort, escalate: false };
+                machine::decide(&self.plan, self.at, None, input)
+            }
+        }
+    }
+
+    /// How it ended when it was withdrawn.
+    pub(crate) fn withdrawn(&self) -> PlanError {
+        let (run_id, index) = (self.run_id.clone(), self.at.cursor);
+        let completed = self.outputs.iter().map(Output::to_value).collect();
+        match self.deadline.filter(|_| self.overdue && self.cancels.is_empty()) {
+            None => PlanError::Cancelled { run_id, completed },
+            Some(deadline) => {
+                let step_id = self.plan.get(index).map_or_else(String::new, |step| step.id.to_string());
+                let source = StepError::limit(deadline.limit().exceeded);
+                PlanError::failed(run_id, step_id, index, self.at.attempt, completed, source)
+            }
+        }
+    }
+
+    pub(crate) fn commit(&self, decision: machine::Decision) -> Box<Commit> {
+        commit_of(&self.run_id, &self.project, self.durability, decision)
+    }
+
+    /// A commit that also stores the run itself.
+    pub(crate) fn accepting(&self, decision: machine::Decision) -> Box<Commit> {
+        let mut commit = self.commit(decision);
+        let mut new = NewRun::new(self.plan.record().clone(), self.claim.clone());
+        (new.durability, new.deadline) = (self.durability, self.deadline.map(|deadline| deadline.at));
+        commit.accept = Some(Box::new(new));
+        commit
+    }
+}

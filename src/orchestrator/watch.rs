@@ -1,0 +1,104 @@
+//! What the actor and the task of a run share: they are on one thread.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::{Notify, oneshot};
+
+use super::control::Cancelled;
+use super::error::{ControlError, PlanError};
+use super::machine::Position;
+use super::messages::{PauseOutcome, ResumeOutcome, RetryOutcome};
+use crate::run::{RunState, StepFailure};
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, ControlError>>;
+
+/// What somebody wants of a run that goes on, and is told when it is stored.
+pub(crate) enum Request {
+    Pause(Reply<PauseOutcome>),
+    Resume(Reply<ResumeOutcome>),
+    RetryNow(Reply<RetryOutcome>),
+    /// To be left as it is stored: the orchestrator shuts down.
+    Leave,
+}
+
+impl Request {
+    /// Answers that the run has come to its end.
+    pub(crate) fn too_late(self, state: RunState) {
+        match self {
+            Self::Pause(reply) => drop(reply.send(Ok(PauseOutcome::Finished(state)))),
+            Self::Resume(reply) => drop(reply.send(Ok(ResumeOutcome::NotPaused(state)))),
+            Self::RetryNow(reply) => drop(reply.send(Ok(RetryOutcome::NotWaiting(state)))),
+            Self::Leave => {}
+        }
+    }
+
+    pub(crate) fn fail(self, error: ControlError) {
+        match self {
+            Self::Pause(reply) => drop(reply.send(Err(error))),
+            Self::Resume(reply) => drop(reply.send(Err(error))),
+            Self::RetryNow(reply) => drop(reply.send(Err(error))),
+            Self::Leave => {}
+        }
+    }
+}
+
+/// What the actor sees of a run while it goes on, and tells it.
+pub(crate) struct Watch {
+    pub(crate) at: Cell<Position>,
+    /// When that was stored: of an attempt in flight, when it was started.
+    pub(crate) since: Cell<Option<SystemTime>>,
+    /// The failure that is stored of its step.
+    pub(crate) failure: RefCell<Option<Arc<StepFailure>>>,
+    /// Who cancelled it, and is told when the run has stored that it is stopping, or else when it ends.
+    pub(crate) cancels: RefCell<Vec<oneshot::Sender<Cancelled>>>,
+    /// Who is to be told that the run is accepted, while that has still to be stored.
+    accepts: RefCell<Vec<oneshot::Sender<Result<(), PlanError>>>>,
+    requests: RefCell<VecDeque<Request>>,
+    poke: Notify,
+}
+
+impl Watch {
+    pub(crate) fn new(at: Position, accepts: Vec<oneshot::Sender<Result<(), PlanError>>>) -> Rc<Self> {
+        let (at, since, accepts) = (Cell::new(at), Cell::new(None), RefCell::new(accepts));
+        let (cancels, requests, poke) = (RefCell::default(), RefCell::default(), Notify::new());
+        Rc::new(Self { at, since, failure: RefCell::default(), cancels, accepts, requests, poke })
+    }
+
+    /// Tells one more that the run is accepted, as soon as it is.
+    pub(crate) fn accepted_by(&self, caller: oneshot::Sender<Result<(), PlanError>>) {
+        if self.since.get().is_some() {
+            let _ = caller.send(Ok(()));
+        } else {
+            self.accepts.borrow_mut().push(caller);
+        }
+    }
+
+    pub(crate) fn accepted(&self, accepted: &Result<(), PlanError>) {
+        for caller in self.accepts.take() {
+            let _ = caller.send(accepted.clone());
+        }
+    }
+
+    pub(crate) fn ask(&self, request: Request) {
+        self.requests.borrow_mut().push_back(request);
+        self.poke.notify_one();
+    }
+
+    /// The next request, if there is one.
+    pub(crate) fn asked(&self) -> Option<Request> {
+        self.requests.borrow_mut().pop_front()
+    }
+
+    /// Waits until there may be one.
+    pub(crate) async fn poked(&self) {
+        self.poke.notified().await;
+    }
+
+    pub(crate) fn take_requests(&self) -> VecDeque<Request> {
+        self.requests.take()
+    }
+}
