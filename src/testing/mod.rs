@@ -3,6 +3,7 @@
 //! - [`FaultyStore`] fails or dies at a commit of your choice, so that a test can sweep over all commits of a plan and
 //!   look at what its steps did to the world.
 //! - [`SharedStore`] outlives the memory that it was given to: whoever gets it next is the process after the crash.
+//! - [`virtual_clock`] makes time go as fast as a test likes.
 //! - [`store_conformance!`](crate::store_conformance) checks a store of your own against everything that
 //!   [`Store`](crate::Store) promises.
 //!
@@ -33,11 +34,13 @@
 //! # }).unwrap();
 //! ```
 
+mod clock;
 #[doc(hidden)]
 pub mod conformance;
 mod faulty;
 mod shared;
 mod suite;
 
+pub use clock::virtual_clock;
 pub use faulty::{Fault, FaultyStore};
 pub use shared::SharedStore;
