@@ -18,7 +18,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use actix::prelude::*;
-use lunacore::{Engine, Event, EventKind, ExecutePlan, Plan, PlanStatus, RunId, Step};
+use lunacore::{
+    Breaker, Engine, Event, EventKind, ExecutePlan, OnFailure, Plan, PlanStatus, Retry, RunId, Step,
+};
 use serde_json::Value;
 
 const ROUNDS: usize = 15;
@@ -42,6 +44,8 @@ fn main() {
         row("1,000 plans queued at once / in turn", 1.5, || plans_at_once(1_000, 1, 10, 1), in_turn).await;
         row("1,000 plans running at once / in turn", 1.5, || plans(1_000, 10, 1), in_turn).await;
         row("1,000 plans in turn / one of 10,000 steps", f64::NAN, in_turn, step).await;
+        let (careful, bare) = (|| careful_plan(STEPS, true), || careful_plan(STEPS, false));
+        row("a step with a full policy / a bare one", 1.25, careful, bare).await;
         row("10 subscribers / one", 3.5, || plans(1, STEPS, 10), step).await;
         println!(
             "\nfor scale: {:.0} ns an ask, {:.0} ns the plain loop, {:.0} ns a step",
@@ -165,6 +169,30 @@ async fn events_of_a_step() -> [EventKind; 2] {
 
 fn plan(steps: usize) -> Plan {
     (0..steps).map(|_| Step::unnamed(|| async { "x" })).collect()
+}
+
+/// Nanoseconds a step of one plan, the steps of which have all of a policy, and need none of it; or of the same
+/// steps without.
+async fn careful_plan(steps: usize, has_policy: bool) -> f64 {
+    let engine = Engine::builder().breaker(Breaker::new("b")).start().unwrap();
+    engine.subscribe("*", |_: Event| async {}).await.unwrap();
+    let careful = |step: Step| {
+        let retry =
+            Retry::exponential(Duration::from_secs(1)).max_attempts(5).on_timeout(true).on_panic(true);
+        step.retry(retry)
+            .timeout(Duration::from_secs(60))
+            .total_timeout(Duration::from_secs(600))
+            .breaker("b")
+            .on_failure(OnFailure::Continue)
+            .escalate_on_failure()
+    };
+    let step = || Step::unnamed(|| async { "x" });
+    let step = || if has_policy { careful(step()) } else { step() };
+    let plan = ExecutePlan::new((0..steps).map(|_| step()).collect::<Plan>());
+    let plan = if has_policy { plan.deadline(Duration::from_secs(3_600)) } else { plan };
+    let began = Instant::now();
+    assert_eq!(engine.execute(plan).await.unwrap().len(), steps);
+    per(began, steps)
 }
 
 /// Nanoseconds a step: that many plans of so many trivial async steps running at once, all actors on one arbiter.

@@ -25,6 +25,16 @@
 //! | `ValueError("No callable found in step …")` while the plan runs | [`AllocatorError::NoCallable`] before it runs | All steps are resolved first, so that no plan stops half-way for this. |
 //! | the step's exception | [`PlanError::StepFailed`] | Carries the results so far, and the step's own error as its `source`. |
 //!
+//! # What the original only named
+//!
+//! | Python | here |
+//! |---|---|
+//! | "retry with exponential backoff" | [`Step::retry`], [`Retry`] |
+//! | "timeouts" | [`Step::timeout`], [`Step::total_timeout`], [`ExecutePlan::deadline`] |
+//! | "partial failure recovery" | [`Step::on_failure`], [`OnFailure`]; and a run that was cut off goes on where it was: [`ExecutePlan::run_id`] |
+//! | "circuit breakers" | [`Step::breaker`], [`Breaker`] |
+//! | `escalate_on_failure`, `EscalationNeededEvent(task_id, reason)` | [`Step::escalate_on_failure`], [`EventKind::EscalationNeeded`] |
+//!
 //! # Events
 //!
 //! | Python | here | what differs, and why |
@@ -65,6 +75,18 @@
 //! [`Step::attr`]: crate::Step::attr
 //! [`Step::inline`]: crate::Step::inline
 //! [`StepContext`]: crate::StepContext
+//! [`Step::retry`]: crate::Step::retry
+//! [`Retry`]: crate::Retry
+//! [`Step::timeout`]: crate::Step::timeout
+//! [`Step::total_timeout`]: crate::Step::total_timeout
+//! [`ExecutePlan::deadline`]: crate::ExecutePlan::deadline
+//! [`ExecutePlan::run_id`]: crate::ExecutePlan::run_id
+//! [`Step::on_failure`]: crate::Step::on_failure
+//! [`OnFailure`]: crate::OnFailure
+//! [`Step::breaker`]: crate::Step::breaker
+//! [`Breaker`]: crate::Breaker
+//! [`Step::escalate_on_failure`]: crate::Step::escalate_on_failure
+//! [`EventKind::EscalationNeeded`]: crate::EventKind::EscalationNeeded
 //! [`ExecutePlan`]: crate::ExecutePlan
 //! [`ExecutePlan::new`]: crate::ExecutePlan::new
 //! [`InvalidPlan::DuplicateId`]: crate::InvalidPlan::DuplicateId

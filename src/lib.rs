@@ -50,7 +50,11 @@
 //! | watch what happens | [`Subscribe`], [`SubscribeStream`], [`Pattern`], [`Event`], [`EventKind`] |
 //! | survive the process | [`ProjectMemory::open`], [`SqliteStore`], [`ExecutePlan::run_id`], [`Durability`], [`StepContext::idempotency_key`] |
 //! | read and write artifacts | [`Get`], [`Put`], [`ListVersions`], [`ListKeys`], [`Delete`], [`Artifact`] |
+//! | have a step tried again, or stopped in time | [`Step::retry`], [`Retry`], [`Step::timeout`], [`Step::total_timeout`], [`ExecutePlan::deadline`] |
+//! | leave a service alone that is down | [`Step::breaker`], [`Breaker`], [`Breakers`] |
+//! | say what follows from a failure | [`Step::on_failure`], [`OnFailure`], [`Step::escalate_on_failure`], [`StepError::fatal`] |
 //! | ask about runs, cancel them, shut down | [`PlanStatus`], [`ListPlans`], [`CancelPlan`], [`Shutdown`] |
+//! | hold a run, and let it go on | [`PausePlan`], [`ResumePlan`], [`RetryNow`] |
 //! | find callables by name, or inject what they need | [`RegistryAllocator`], [`Resolve`] |
 //! | know what happened before | [`Subscribe::from`], [`Engine::history`], [`ReadHistory`] |
 //! | compare and keep plans as data | [`PlanRecord`] |
@@ -66,11 +70,15 @@
 //! - A plan that is not valid, or of which a step has no callable, is refused before any of it runs.
 //! - A step's result, its artifacts, the run's progress and the events about them are stored together or not at all,
 //!   before the next step starts. Events tell only what is stored, in the order in which it was.
-//! - [`PlanStatus`], [`CancelPlan`] and [`ListPlans`] are answered while a step runs. The exceptions: an
+//! - [`PlanStatus`], [`CancelPlan`], [`PausePlan`] and [`ListPlans`] are answered while a step runs. The exceptions: an
 //!   [inline](Step::inline) step, and an async one that computes without ever awaiting, hold the thread for as long as
 //!   they compute.
 //! - A panic in a step, wherever it happens, fails that step's plan only. The exceptions are Rust's own: a second panic
 //!   while the first unwinds, a stack overflow, and `panic = "abort"` end the process.
+//! - No step runs twice at the same time: blocking code that has come to a limit is waited for before the next attempt, and a
+//!   plan whose code cannot be stopped fails.
+//! - Delays, limits and pauses are stored before they are waited for. A run that backs off, is parked or is paused when its
+//!   process dies is so afterwards, with what is left of its time.
 //! - A slow, blocking, failing or dead subscriber slows no plan and no other subscriber; what it misses is counted and
 //!   told. The exception: an *async* subscriber that blocks its thread; see [`IntoSubscriber`].
 //! - Every queue is bounded, and a full one gives a typed error or a counted gap. (A mailbox holds at most one message for

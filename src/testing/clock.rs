@@ -27,9 +27,6 @@ use crate::clock::Clock;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # }).unwrap();
 /// ```
-///
-/// # Panics
-/// Where there is no tokio runtime, when its time is paused: that belongs to a runtime.
 #[must_use]
 pub fn virtual_clock() -> Clock {
     let began: SystemTime = UNIX_EPOCH + Duration::from_secs(1_767_225_600);
