@@ -18,7 +18,7 @@ use super::links::Links;
 use super::messages::{CancelOutcome, ExecutePlan, RunHandle, SubmitPlan};
 use super::runner::{Outcome, Random};
 use super::shutdown::Closing;
-use super::slots::Active;
+use super::slots::{Active, Place};
 use super::status::RunInfo;
 use super::waiting::Waiting;
 use super::watch::Request;
@@ -244,7 +244,9 @@ impl ExecutionOrchestrator {
         self.vacate(active.place);
         let state = cancelled_by(&outcome).ok().and_then(CancelOutcome::state);
         Self::too_late(active.watch.take_requests(), state.unwrap_or(RunState::Interrupted));
-        if let Some(info) = info
+        // One that was left as it is stored was not cut off.
+        let left = self.closing.is_some() && active.place != Place::Slot;
+        if let Some(info) = info.filter(|_| !left)
             && matches!(&outcome, Err(PlanError::Memory { .. } | PlanError::Interrupted { .. }))
         {
             self.remember(RunInfo { state: RunState::Interrupted, ..info });

@@ -19,7 +19,7 @@ use super::machine::{self};
 use super::messages::{CancelOutcome, ExecutePlan};
 use super::recovery::{compare_records, outcome_of};
 use super::runner::Outcome;
-use super::waiting::Waiting;
+use super::waiting::{Alarm, Waiting};
 use super::watch::Request;
 use crate::id::to_micros;
 use crate::memory::{Claim, Committed, FindRun, GetRun, MemoryError};
@@ -142,20 +142,30 @@ impl ExecutionOrchestrator {
 
     /// Lets a plan wait, until its deadline if it has one.
     pub(crate) fn insert(&mut self, ticket: Ticket, waiting: Waiting, ctx: &Context<Self>) {
-        if let Some(deadline) = waiting.deadline {
-            let left = deadline.at.duration_since(self.clock.now()).unwrap_or_default();
-            let myself = ctx.address().downgrade();
-            actix::spawn(async move {
-                tokio::time::sleep(left).await;
-                tell(&myself, Happened::Overdue { ticket });
-            });
-        }
         self.waiting.insert(ticket, waiting);
+        self.set_alarm(ticket, ctx);
     }
 
-    /// The deadline of a plan is there. One that has been started looks at it itself.
+    /// Sees to its deadline for as long as it waits. One that has been started does so itself.
+    pub(crate) fn set_alarm(&mut self, ticket: Ticket, ctx: &Context<Self>) {
+        let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
+        waiting.alarm = waiting.deadline.map(|deadline| {
+            let left = deadline.at.duration_since(self.clock.now()).unwrap_or_default();
+            let myself = ctx.address().downgrade();
+            Alarm(actix::spawn(async move {
+                tokio::time::sleep(left).await;
+                tell(&myself, Happened::Overdue { ticket });
+            }))
+        });
+    }
+
+    /// The deadline of a plan is there.
     pub(crate) fn overdue(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
         let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
+        // The run that it turned out to be may have another one.
+        if waiting.deadline.is_none_or(|deadline| deadline.at > self.clock.now()) {
+            return;
+        }
         waiting.overdue = true;
         self.withdraw(ticket, ctx);
     }

@@ -133,6 +133,9 @@ impl ExecutionOrchestrator {
             }
         };
         let withdrawn = !waiting.cancels.is_empty() || waiting.is_stopping() || waiting.overdue;
+        if goes_on {
+            self.set_alarm(ticket, ctx);
+        }
         self.line.found(ticket, goes_on);
         if withdrawn {
             self.withdraw(ticket, ctx);
@@ -317,17 +320,12 @@ impl Waiting {
     fn take_up(&mut self, found: FoundRun) {
         self.at = Position::of(&found.record);
         let RunRecord { reason, durability, failure, deadline, accepted_at, .. } = found.record;
-        (self.reason, self.failure, self.recovered) = (reason, failure, true);
+        (self.reason, self.failure, self.recovered, self.overdue) = (reason, failure, true, false);
         self.outputs = found.outputs;
         self.durability = self.durability.or(durability);
         // That of the run counts, and not that of whoever asks for it.
         let after = |at: SystemTime| at.duration_since(accepted_at).unwrap_or_default();
         self.deadline = deadline.map(|at| Deadline { at, after: after(at) });
-    }
-
-    /// It was cancelled, and waited for blocking code.
-    fn is_stopping(&self) -> bool {
-        self.at.state == RunState::Stopping && !self.at.expired
     }
 }
 

@@ -238,10 +238,13 @@ impl Runner {
         let at = self.watch.at.get();
         match request {
             Request::Leave if self.slot => Ok(None),
-            Request::Leave => Err(self.interrupted(&format!(
-                "the orchestrator shut down while it was {}; it goes on from there when it is taken up again",
-                at.state
-            ))),
+            Request::Leave => {
+                let (run_id, state) = (self.scope.run_id.clone(), at.state);
+                let reason = format!(
+                    "the orchestrator shut down while it was {state}; it goes on from there when it is taken up again"
+                );
+                Err(PlanError::Interrupted { run_id, reason })
+            }
             Request::RetryNow(reply) => {
                 let waits = matches!(at.state, RunState::BackingOff | RunState::Parked);
                 let outcome = if waits { RetryOutcome::Retrying } else { RetryOutcome::NotWaiting(at.state) };

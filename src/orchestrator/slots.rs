@@ -110,8 +110,15 @@ impl ExecutionOrchestrator {
         let scope = Arc::new(RunScope::new(run_id.clone(), plan, waiting.outputs, report));
         let watch = Watch::new(waiting.at, waiting.accepted);
         watch.failure.replace(waiting.failure);
+        if slot.as_ref().is_none_or(Option::is_none) {
+            // It begins where it is stored to be.
+            watch.since.set(Some(self.clock.now()));
+        }
         for request in waiting.requests {
             watch.ask(request);
+        }
+        if slot.is_none() && self.closing.is_some() {
+            watch.ask(Request::Leave);
         }
         let active = Active {
             place: if slot.is_some() { Place::Slot } else { Place::Aside },

@@ -25,12 +25,23 @@ impl ExecutionOrchestrator {
         if let Some(ticket) = self.tickets.get(&run_id).copied()
             && let Some(waiting) = self.waiting.get_mut(&ticket)
         {
-            // Answered in their order. What waits in the line can only be paused.
-            if waiting.requests.is_empty() && !matches!(request, Request::Pause(_)) {
-                return request.too_late(waiting.at.state);
+            let at = &mut waiting.at;
+            match (at.state, request) {
+                (RunState::BackingOff, Request::RetryNow(reply)) => {
+                    // It backs off when it has a slot, and then no more.
+                    at.step.until = None;
+                    let _ = reply.send(Ok(RetryOutcome::Retrying));
+                }
+                // It will stand aside when it can be called, and sees to it then.
+                (RunState::Paused | RunState::Parked, request) | (_, request @ Request::Pause(_)) => {
+                    waiting.requests.push(request);
+                    self.set_aside(ticket, ctx);
+                }
+                // Behind a pause.
+                (_, request) if !waiting.requests.is_empty() => waiting.requests.push(request),
+                (state, request) => request.too_late(state),
             }
-            waiting.requests.push(request);
-            return self.set_aside(ticket, ctx);
+            return;
         }
         if !self.is_settled(&run_id) {
             self.to_steer.push((run_id, request));

@@ -14,7 +14,7 @@ use super::watch::Request;
 use crate::memory::{Claim, Commit, NewRun};
 use crate::plan::{CheckedPlan, Output, StepError};
 use crate::project::Project;
-use crate::run::{Durability, RunId, StepFailure};
+use crate::run::{Durability, RunId, RunState, StepFailure};
 
 /// A plan in the line.
 pub(crate) struct Waiting {
@@ -23,8 +23,9 @@ pub(crate) struct Waiting {
     pub(crate) plan: Arc<CheckedPlan>,
     pub(crate) durability: Option<Durability>,
     pub(crate) callables: Callables,
-    /// When it must be done.
+    /// When it must be done, and what wakes us then.
     pub(crate) deadline: Option<Deadline>,
+    pub(crate) alarm: Option<Alarm>,
     /// Where the run stands, as stored: a run that goes on has come some way already.
     pub(crate) at: Position,
     /// The failure that is stored of its step, if there is one.
@@ -61,6 +62,7 @@ impl Waiting {
             durability: None,
             callables: Callables::default(),
             deadline: None,
+            alarm: None,
             at: Position::QUEUED,
             failure: None,
             recovered: false,
@@ -91,9 +93,19 @@ impl Waiting {
         }
     }
 
+    /// The deadline that it has come to, unless it is cancelled.
+    fn overdue(&self) -> Option<Deadline> {
+        self.deadline.filter(|_| self.overdue && self.cancels.is_empty() && !self.is_stopping())
+    }
+
+    /// It was cancelled, and waited for blocking code.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.at.state == RunState::Stopping && !self.at.expired
+    }
+
     /// What its cancellation, or its deadline, leads to.
     pub(crate) fn withdrawal(&self) -> Option<machine::Decision> {
-        match self.deadline.filter(|_| self.overdue && self.cancels.is_empty()) {
+        match self.overdue() {
             None => machine::cancel(&self.plan, self.at),
             Some(deadline) => {
                 let error = StepError::limit(deadline.limit().exceeded);
@@ -108,7 +120,7 @@ impl Waiting {
     pub(crate) fn withdrawn(&self) -> PlanError {
         let (run_id, index) = (self.run_id.clone(), self.at.cursor);
         let completed = self.outputs.iter().map(Output::to_value).collect();
-        match self.deadline.filter(|_| self.overdue && self.cancels.is_empty()) {
+        match self.overdue() {
             None => PlanError::Cancelled { run_id, completed },
             Some(deadline) => {
                 let step_id = self.plan.get(index).map_or_else(String::new, |step| step.id.to_string());
@@ -129,5 +141,14 @@ impl Waiting {
         (new.durability, new.deadline) = (self.durability, self.deadline.map(|deadline| deadline.at));
         commit.accept = Some(Box::new(new));
         commit
+    }
+}
+
+/// A task that waits for a time, and is dropped with this.
+pub(crate) struct Alarm(pub(crate) tokio::task::JoinHandle<()>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
