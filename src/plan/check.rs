@@ -1,5 +1,4 @@
 use std::collections::HashMap;
-use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
 use super::policy::{InvalidPolicy, Policy};
@@ -162,14 +161,23 @@ impl CheckedPlan {
     }
 }
 
-/// The id of a step that was given none.
+/// The id of a step that was given none. By hand, since formatting costs more than all else that a step is checked for.
 fn id_of_place(index: usize) -> Arc<str> {
-    let mut buffer = [0; 32];
-    let mut rest = &mut buffer[..];
-    // It fits: no number has more than twenty digits.
-    let _ = write!(rest, "step_{index}");
-    let unused = rest.len();
-    Arc::from(std::str::from_utf8(&buffer[..32 - unused]).unwrap_or_default())
+    const PREFIX: &[u8] = b"step_";
+    // No number has more than twenty digits.
+    let mut buffer = [0; PREFIX.len() + 20];
+    let (mut start, mut rest) = (buffer.len(), index);
+    loop {
+        start -= 1;
+        buffer[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    start -= PREFIX.len();
+    buffer[start..start + PREFIX.len()].copy_from_slice(PREFIX);
+    Arc::from(std::str::from_utf8(&buffer[start..]).unwrap_or_default())
 }
 
 fn check_name(what: &'static str, name: &str, place: impl FnOnce() -> String) -> Result<(), InvalidPlan> {
