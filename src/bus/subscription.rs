@@ -93,10 +93,10 @@ impl EventStream {
             if let Some(event) = self.taken.pop_front() {
                 return Poll::Ready(Some(event));
             }
+            // Nobody waits until a stream has handled what it took, so the queue is not told.
             if !std::task::ready!(self.feed.poll_take(cx, &mut self.taken)) {
                 return Poll::Ready(None);
             }
-            self.feed.queue().handled(self.taken.len() as u64, 0);
         }
     }
 }
