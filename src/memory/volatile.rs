@@ -106,22 +106,21 @@ impl Versions {
     fn find(&self, version: u64) -> Option<usize> {
         self.kept.binary_search_by_key(&version, |kept| kept.version).ok()
     }
+
+    fn push(&mut self, mut kept: Kept) -> &Kept {
+        self.last += 1;
+        kept.version = self.last;
+        // Most keys have one version: no room is kept for more until there are.
+        if self.kept.is_empty() {
+            self.kept.reserve_exact(1);
+        }
+        self.kept.push(kept);
+        // Just pushed, so the index is there.
+        &self.kept[self.kept.len() - 1]
+    }
 }
 
 impl VolatileStore {
-    fn insert(&mut self, project: &Project, key: String, mut kept: Kept) -> &Kept {
-        let versions = self.projects.entry(project.clone()).or_default().entry(key).or_default();
-        versions.last += 1;
-        kept.version = versions.last;
-        // Most keys have one version: no room is kept for more until there are.
-        if versions.kept.is_empty() {
-            versions.kept.reserve_exact(1);
-        }
-        versions.kept.push(kept);
-        // Just pushed, so the index is there.
-        &versions.kept[versions.kept.len() - 1]
-    }
-
     fn accept(
         &mut self,
         run_id: &RunId,
@@ -168,6 +167,10 @@ impl VolatileStore {
             self.finished.push_back(*order);
         }
         if let Some((index, output)) = output {
+            if outputs.is_empty() {
+                // All at once, since most plans come to their end, and growing by and by copies everything twice.
+                outputs.reserve_exact(record.steps);
+            }
             outputs.truncate(index);
             outputs.push(output);
         }
@@ -224,13 +227,13 @@ impl Store for VolatileStore {
         if !self.advance(&run_id, update, output, at) {
             return Err(StoreError::new(format!("run {run_id} was never accepted")).into());
         }
-        for NewArtifact { key, artifact_type, step: (index, step_id), data } in artifacts {
-            let (id, meta, run_id) = (uuid_at(at), Meta::Step(index, step_id), Some(run_id.clone()));
-            self.insert(
-                &project,
-                key,
-                Kept { id, version: 0, artifact_type, created_at: at, meta, run_id, data },
-            );
+        if !artifacts.is_empty() {
+            let keys = self.projects.entry(project).or_default();
+            for NewArtifact { key, artifact_type, step: (index, step_id), data } in artifacts {
+                let (id, meta, run_id) = (uuid_at(at), Meta::Step(index, step_id), Some(run_id.clone()));
+                let kept = Kept { id, version: 0, artifact_type, created_at: at, meta, run_id, data };
+                keys.entry(key).or_default().push(kept);
+            }
         }
         self.breakers.extend(breakers.into_iter().map(|breaker| (Arc::clone(&breaker.name), breaker)));
         let mut stored = Vec::with_capacity(events.len());
@@ -251,7 +254,8 @@ impl Store for VolatileStore {
         let (artifact_type, meta, data) = put.into_parts();
         let (id, meta) = (uuid_at(at), Meta::Free(meta));
         let kept = Kept { id, version: 0, artifact_type, created_at: at, meta, run_id: None, data };
-        Ok(self.insert(&project, key.clone(), kept).to_artifact(&project, &key))
+        let keys = self.projects.entry(project.clone()).or_default();
+        Ok(keys.entry(key.clone()).or_default().push(kept).to_artifact(&project, &key))
     }
 
     fn delete(&mut self, project: &Project, key: &str, version: Option<u64>) -> Result<bool, MemoryError> {

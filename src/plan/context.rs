@@ -74,9 +74,10 @@ impl RunScope {
     pub(crate) fn new(
         run_id: RunId,
         plan: Arc<CheckedPlan>,
-        outputs: Vec<Output>,
+        mut outputs: Vec<Output>,
         report: impl Fn(Arc<str>, u32, Value) + Send + Sync + 'static,
     ) -> Self {
+        outputs.reserve_exact(plan.len().saturating_sub(outputs.len()));
         Self {
             run_id,
             plan,
