@@ -59,30 +59,39 @@ pub(crate) fn shorten(text: &str) -> String {
     }
 }
 
-/// A new UUIDv7 (RFC 9562) made at `at`. Its random bits come from a fast generator that is seeded by the operating system
-/// once per thread: unique, but not secret.
-pub(crate) fn uuid_at(at: SystemTime) -> Uuid {
-    uuid_since(at.duration_since(UNIX_EPOCH).unwrap_or_default())
+/// Makes the ids of all that happens at one moment: UUIDv7 (RFC 9562). Their random bits come from a fast generator that is
+/// seeded by the operating system once per thread: unique, but not secret.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ids {
+    millis: u64,
 }
 
-fn uuid_since(since: Duration) -> Uuid {
-    // Not `as_millis`, which computes with 128 bits.
-    let millis = since.as_secs() * 1_000 + u64::from(since.subsec_millis());
-    let random = fastrand::u128(..).to_ne_bytes();
-    let mut tail = [0; 10];
-    tail.copy_from_slice(&random[..10]);
-    uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid()
+impl Ids {
+    /// The ids made at `at`, and `at` cut to microseconds: both of one look at the time, since whatever has an id has both.
+    pub(crate) fn at(at: SystemTime) -> (Self, SystemTime) {
+        let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        // Not `as_millis`, which computes with 128 bits.
+        let millis = since.as_secs() * 1_000 + u64::from(since.subsec_millis());
+        (Self { millis }, cut(at, since))
+    }
+
+    /// A new one.
+    pub(crate) fn make(self) -> Uuid {
+        let random = fastrand::u128(..).to_ne_bytes();
+        let mut tail = [0; 10];
+        tail.copy_from_slice(&random[..10]);
+        uuid::Builder::from_unix_timestamp_millis(self.millis, &tail).into_uuid()
+    }
+}
+
+/// A new id made at `at`.
+pub(crate) fn uuid_at(at: SystemTime) -> Uuid {
+    Ids::at(at).0.make()
 }
 
 /// `at` cut to microseconds, the precision of everything that is stored.
 pub(crate) fn to_micros(at: SystemTime) -> SystemTime {
     cut(at, at.duration_since(UNIX_EPOCH).unwrap_or_default())
-}
-
-/// A new id made at `at`, and `at` cut to microseconds: both of one look at the time, since every event has both.
-pub(crate) fn stamp(at: SystemTime) -> (Uuid, SystemTime) {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    (uuid_since(since), cut(at, since))
 }
 
 fn cut(at: SystemTime, since: Duration) -> SystemTime {

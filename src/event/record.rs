@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::EventKind;
-use crate::id::{IdFault, check_id, rfc3339, shorten, stamp};
+use crate::id::{IdFault, Ids, check_id, rfc3339, shorten};
 use crate::run::RunId;
 
 /// Something that happened: an envelope around an [`EventKind`].
@@ -61,8 +61,7 @@ impl Event {
         Self::build(Some(seq), at, run_id.into(), kind)
     }
 
-    /// An event as a store kept it, with the id that it was given when it happened.
-    #[cfg(feature = "sqlite")]
+    /// An event that has been given its id: a store kept it, or makes it together with others of the same moment.
     pub(crate) fn restored(
         id: Uuid,
         seq: u64,
@@ -101,7 +100,8 @@ impl Event {
     }
 
     fn build(seq: Option<u64>, at: SystemTime, run_id: Option<RunId>, kind: EventKind) -> Self {
-        let (id, timestamp) = stamp(at);
+        let (ids, timestamp) = Ids::at(at);
+        let id = ids.make();
         Self(Arc::new(Content { id, seq, timestamp, run_id, kind }))
     }
 

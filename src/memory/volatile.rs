@@ -13,7 +13,7 @@ use super::messages::{Put, RecordBreaker};
 use super::store::{Reader, Store};
 use crate::artifact::{Artifact, ArtifactData};
 use crate::event::{Event, EventKind};
-use crate::id::uuid_at;
+use crate::id::{Ids, uuid_at};
 use crate::limits::{VOLATILE_EVENTS, VOLATILE_FINISHED_RUNS};
 use crate::plan::{Output, PlanRecord};
 use crate::project::Project;
@@ -208,9 +208,9 @@ impl VolatileStore {
         true
     }
 
-    fn tell(&mut self, run_id: Option<RunId>, kind: EventKind, at: SystemTime) -> Event {
+    fn tell(&mut self, run_id: Option<RunId>, kind: EventKind, (ids, at): (Ids, SystemTime)) -> Event {
         self.last_seq += 1;
-        let event = Event::stored(self.last_seq, at, run_id, kind);
+        let event = Event::restored(ids.make(), self.last_seq, at, run_id, kind);
         if self.events.len() >= VOLATILE_EVENTS {
             self.events.pop_front();
         }
@@ -252,10 +252,11 @@ impl Store for VolatileStore {
         if !self.advance(&run_id, update, output, at) {
             return Err(StoreError::new(format!("run {run_id} was never accepted")).into());
         }
+        let (ids, at) = Ids::at(at);
         if !artifacts.is_empty() {
             let keys = self.projects.entry(project).or_default();
             for NewArtifact { key, artifact_type, step: (index, step_id), data } in artifacts {
-                let (id, meta, run_id) = (uuid_at(at), Meta::Step(index, step_id), Some(run_id.clone()));
+                let (id, meta, run_id) = (ids.make(), Meta::Step(index, step_id), Some(run_id.clone()));
                 let kept = Kept { id, version: 0, artifact_type, created_at: at, meta, run_id, data };
                 keys.entry(key.into()).or_default().push(kept);
             }
@@ -263,7 +264,7 @@ impl Store for VolatileStore {
         self.breakers.extend(breakers.into_iter().map(|breaker| (Arc::clone(&breaker.name), breaker)));
         let mut stored = Vec::with_capacity(events.len());
         for kind in events {
-            stored.push(self.tell(Some(run_id.clone()), kind, at));
+            stored.push(self.tell(Some(run_id.clone()), kind, (ids, at)));
         }
         Ok(stored)
     }
@@ -271,7 +272,7 @@ impl Store for VolatileStore {
     fn record_breaker(&mut self, change: RecordBreaker, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
         let RecordBreaker { record, event } = change;
         self.breakers.insert(Arc::clone(&record.name), record);
-        Ok(vec![self.tell(None, event, at)])
+        Ok(vec![self.tell(None, event, Ids::at(at))])
     }
 
     fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, MemoryError> {
