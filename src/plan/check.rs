@@ -106,8 +106,17 @@ impl CheckedPlan {
         let any_named = steps.iter().any(|step| step.id().is_some());
         let mut by_id = HashMap::with_capacity(if any_named { steps.len() } else { 0 });
         for (index, mut step) in steps.into_iter().enumerate() {
-            let id = step.shared_id().unwrap_or_else(|| id_of_place(index));
-            check_id(&id).map_err(|fault| InvalidPlan::StepId { id: shorten(&id), index, fault })?;
+            let id = match step.shared_id() {
+                Some(id) => {
+                    check_id(&id).map_err(|fault| InvalidPlan::StepId { id: shorten(&id), index, fault })?;
+                    id
+                }
+                None => {
+                    let id = id_of_place(index);
+                    step.set_id(Arc::clone(&id));
+                    id
+                }
+            };
             for (what, name) in step.names() {
                 check_name(what, name, || format!("step {index} ({id:?})"))?;
             }
@@ -119,9 +128,6 @@ impl CheckedPlan {
             }
             if any_named && let Some(first) = by_id.insert(Arc::clone(&id), index) {
                 return Err(InvalidPlan::DuplicateId { id: id.to_string(), first, second: index });
-            }
-            if step.id().is_none() {
-                step.set_id(Arc::clone(&id));
             }
             let agent = step.agent_id().unwrap_or_else(|| Arc::clone(&default_agent));
             checked.push(CheckedStep { id, agent, step });
