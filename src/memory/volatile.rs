@@ -30,6 +30,8 @@ pub struct VolatileStore {
     projects: BTreeMap<Project, BTreeMap<Key, Versions>>,
     runs: BTreeMap<u64, Run>,
     run_order: HashMap<RunId, u64>,
+    /// The place of the run of the last commit: mostly the next commit is of the same run, and needs no hash of its id.
+    latest: u64,
     finished: VecDeque<u64>,
     accepted: u64,
     last_seq: u64,
@@ -177,8 +179,11 @@ impl VolatileStore {
         output: Option<(usize, Output)>,
         at: SystemTime,
     ) -> bool {
-        let Some(order) = self.run_order.get(run_id) else { return false };
-        let Some(Run { record, outputs, turn, .. }) = self.runs.get_mut(order) else { return false };
+        if self.runs.get(&self.latest).is_none_or(|run| run.record.run_id != *run_id) {
+            let Some(order) = self.run_order.get(run_id) else { return false };
+            self.latest = *order;
+        }
+        let Some(Run { record, outputs, turn, .. }) = self.runs.get_mut(&self.latest) else { return false };
         let was_final = record.state.is_final();
         let RunUpdate { state, cursor, attempt, step, pausing, failure, reason } = update;
         (record.cursor, record.attempt, record.failure, record.reason) = (cursor, attempt, failure, reason);
@@ -189,7 +194,7 @@ impl VolatileStore {
         }
         record.step.since = step.since.or(*turn).or(record.started_at);
         if state.is_final() && !was_final {
-            self.finished.push_back(*order);
+            self.finished.push_back(self.latest);
         }
         if let Some((index, output)) = output {
             if outputs.is_empty() {
