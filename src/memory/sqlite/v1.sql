@@ -30,6 +30,7 @@ CREATE TABLE runs (
 
 CREATE INDEX runs_unfinished ON runs (no) WHERE finished_at IS NULL;
 
+-- In the order of writing: the steps of many runs that are stored together are in a few pages, and not in one of each run.
 CREATE TABLE steps (
     run INTEGER NOT NULL,
     step INTEGER NOT NULL,
@@ -40,7 +41,7 @@ CREATE TABLE steps (
     artifact_id BLOB,
     output ANY NOT NULL,
     PRIMARY KEY (run, step)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 CREATE UNIQUE INDEX steps_artifacts ON steps (key_no, version) WHERE key_no IS NOT NULL;
 
