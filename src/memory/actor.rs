@@ -193,14 +193,13 @@ impl ProjectMemory {
             Ok((store, stored)) => {
                 this.store = Some(store);
                 this.stored(stored, waiters, durability, ctx);
-                this.write_next(ctx);
             }
             // Only when the runtime shuts down: a panic was caught. Whoever waits is told that memory has stopped.
             Err(_) => drop(waiters),
         }));
     }
 
-    /// Publishes what a batch stored, and answers everyone who waited for it.
+    /// Publishes what a batch stored, starts the next, and answers everyone who waited.
     fn stored(
         &mut self,
         stored: Stored,
@@ -211,17 +210,22 @@ impl ProjectMemory {
         let Stored { batch: Batch { at, events, results }, recovered, broken } = stored;
         self.broken = broken;
         self.publish(recovered, ctx);
+        self.publish(events, ctx);
         let waited = waiters.len();
+        // One flush covers everything before it. But a batch of which all was refused may have flushed nothing.
+        if results.as_ref().is_ok_and(|results| waited == 0 || results.iter().any(Result::is_ok)) {
+            self.unflushed = durability == Durability::Relaxed;
+        }
+        // A store that cannot be reopened is not asked for a flush again and again: the next write reopens it.
+        if !self.broken {
+            self.flush_in_time(ctx);
+        }
+        // Answering many takes a while, in which the disk need not be idle.
+        self.write_next(ctx);
         match results {
             Ok(results) => {
-                let stored = results.iter().any(Result::is_ok);
                 for (waiter, result) in waiters.into_iter().zip(results) {
                     waiter.answer(result, at);
-                }
-                self.publish(events, ctx);
-                // One flush covers everything before it. But a batch of which all was refused may have flushed nothing.
-                if stored || waited == 0 {
-                    self.unflushed = durability == Durability::Relaxed;
                 }
             }
             Err(error) => {
@@ -230,10 +234,6 @@ impl ProjectMemory {
                     waiter.answer(Err(error.clone().into()), at);
                 }
             }
-        }
-        // A store that cannot be reopened is not asked for a flush again and again: the next write reopens it.
-        if !self.broken {
-            self.flush_in_time(ctx);
         }
     }
 
