@@ -366,7 +366,7 @@ impl Handler<Put> for ProjectMemory {
 
     fn handle(&mut self, put: Put, ctx: &mut Self::Context) -> Self::Result {
         match self.check_put(&put) {
-            Ok(()) => self.write(Write::Put(put), ctx),
+            Ok(()) => self.write(Write::Put(Box::new(put)), ctx),
             Err(error) => Answer::now(Err(error)),
         }
     }
@@ -385,7 +385,7 @@ impl Handler<Delete> for ProjectMemory {
 
     fn handle(&mut self, delete: Delete, ctx: &mut Self::Context) -> Self::Result {
         match self.access.check(&delete.project, &delete.key, Operation::Delete) {
-            Ok(()) => self.write(Write::Delete(delete), ctx),
+            Ok(()) => self.write(Write::Delete(Box::new(delete)), ctx),
             Err(error) => Answer::now(Err(error)),
         }
     }

@@ -58,10 +58,10 @@ pub trait Store: Reader {
     /// The store failed, at any of them: it is unknown whether they are stored.
     fn commit_all(
         &mut self,
-        commits: Vec<Commit>,
+        commits: &mut dyn Iterator<Item = Commit>,
         at: SystemTime,
     ) -> Result<Vec<Result<Vec<Event>, MemoryError>>, StoreError> {
-        let mut results = Vec::with_capacity(commits.len());
+        let mut results = Vec::new();
         for commit in commits {
             match self.commit(commit, at) {
                 Err(MemoryError::Store(error)) => return Err(error),

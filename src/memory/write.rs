@@ -19,11 +19,11 @@ use crate::json;
 use crate::limits::{MAX_BATCH, MAX_META_BYTES, MAX_PAGE};
 use crate::run::Durability;
 
-/// One write.
+/// One write. Small, since it is moved from list to list.
 pub(crate) enum Write {
     Commit(Box<Commit>),
-    Put(Put),
-    Delete(Delete),
+    Put(Box<Put>),
+    Delete(Box<Delete>),
     Breaker(Box<RecordBreaker>),
 }
 
@@ -52,10 +52,17 @@ impl Write {
         }
     }
 
+    fn into_commit(self) -> Result<Commit, Self> {
+        match self {
+            Self::Commit(commit) => Ok(*commit),
+            other => Err(other),
+        }
+    }
+
     fn apply(self, store: &mut dyn Store, at: SystemTime) -> WriteResult {
         match self {
             Self::Commit(commit) => store.commit(*commit, at).map(Written::Committed),
-            Self::Put(put) => merge_meta(put, store)
+            Self::Put(put) => merge_meta(*put, store)
                 .and_then(|put| store.put(put, at))
                 .map(|artifact| Written::Put(Box::new(artifact))),
             Self::Delete(delete) => {
@@ -100,20 +107,18 @@ pub(crate) fn write_batch(
         }
         store.begin(durability)?;
         let mut results = Vec::with_capacity(writes.len());
-        let mut commits = Vec::with_capacity(writes.len());
-        for write in writes {
-            match write {
-                Write::Commit(commit) => commits.push(*commit),
-                other => {
-                    commit_all(store, &mut commits, at, &mut results)?;
-                    match other.apply(store, at) {
-                        Err(MemoryError::Store(error)) => return Err(error),
-                        result => results.push(result),
-                    }
-                }
+        let mut writes = writes.into_iter().peekable();
+        loop {
+            // Commits that have come together are stored together.
+            let mut commits = std::iter::from_fn(|| writes.next_if_map(Write::into_commit));
+            let stored = store.commit_all(&mut commits, at)?;
+            results.extend(stored.into_iter().map(|result| result.map(Written::Committed)));
+            let Some(other) = writes.next() else { break };
+            match other.apply(store, at) {
+                Err(MemoryError::Store(error)) => return Err(error),
+                result => results.push(result),
             }
         }
-        commit_all(store, &mut commits, at, &mut results)?;
         store.end()?;
         Ok(results)
     });
@@ -126,20 +131,6 @@ pub(crate) fn write_batch(
         }
     }
     Batch { at, events, results }
-}
-
-/// Stores the commits that have come together.
-fn commit_all(
-    store: &mut dyn Store,
-    commits: &mut Vec<Commit>,
-    at: SystemTime,
-    results: &mut Vec<WriteResult>,
-) -> Result<(), StoreError> {
-    if !commits.is_empty() {
-        let stored = store.commit_all(std::mem::take(commits), at)?;
-        results.extend(stored.into_iter().map(|result| result.map(Written::Committed)));
-    }
-    Ok(())
 }
 
 /// The same for one write.

@@ -215,9 +215,11 @@ fn commits_that_are_stored_together_are_stored_as_one_by_one() {
     for together in [50, 1, 200, 75] {
         let some: Vec<Commit> = commits.drain(..together.min(commits.len())).collect();
         sqlite.begin(Durability::Relaxed).unwrap();
-        let stored = sqlite.commit_all(some.clone(), moment(1)).unwrap();
+        let stored = sqlite.commit_all(&mut some.iter().cloned(), moment(1)).unwrap();
         sqlite.end().unwrap();
-        for (one, other) in stored.into_iter().zip(model.commit_all(some, moment(1)).unwrap()) {
+        for (one, other) in
+            stored.into_iter().zip(model.commit_all(&mut some.into_iter(), moment(1)).unwrap())
+        {
             match (one, other) {
                 (Ok(one), Ok(other)) => {
                     let kinds = |events: &[Event]| {

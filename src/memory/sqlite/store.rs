@@ -154,11 +154,14 @@ impl Store for SqliteStore {
         results.pop().unwrap_or_else(|| Ok(Vec::new()))
     }
 
-    fn commit_all(&mut self, commits: Vec<Commit>, at: SystemTime) -> Result<Vec<CommitResult>, StoreError> {
-        let count = commits.len();
-        match self.write(|writer| writer.commit_all(commits, at)) {
+    fn commit_all(
+        &mut self,
+        commits: &mut dyn Iterator<Item = Commit>,
+        at: SystemTime,
+    ) -> Result<Vec<CommitResult>, StoreError> {
+        match self.write(|writer| writer.commit_all(&mut *commits, at)) {
             Err(MemoryError::Store(error)) => Err(error),
-            Err(refused) => Ok(vec![Err(refused); count]),
+            Err(refused) => Ok(commits.map(|_| Err(refused.clone())).collect()),
             Ok(results) => Ok(results),
         }
     }

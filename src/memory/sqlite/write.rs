@@ -133,8 +133,7 @@ impl Writer {
         commits: impl IntoIterator<Item = Commit>,
         at: SystemTime,
     ) -> Result<Vec<CommitResult>, StoreError> {
-        let commits = commits.into_iter();
-        let mut results = Vec::with_capacity(commits.size_hint().0);
+        let mut results = Vec::new();
         for commit in commits {
             match self.commit(commit, at) {
                 Err(MemoryError::Store(error)) => return Err(error),
