@@ -29,11 +29,10 @@ fn main() {
     println!("| measure | figure | goal |");
     println!("|---|---|---|");
     System::new().block_on(async {
-        let (floor, single) = single_plan().await;
+        let (floor, single, many) = by_turns().await;
         // Where a flush costs next to nothing, what is measured is the way to the blocking pool and back.
         let goal = if floor < 20e3 { format!("≤ 1.8 + {:.1}", 40e3 / floor) } else { "≤ 1.8".to_owned() };
         println!("| a durable step / append + fdatasync | {:.2} | {goal} |", single / floor);
-        let many = fastest(5, || at_once(1_000, 10)).await;
         println!("| a step of one plan / one of 1,000 plans at once | {:.1} | ≥ 40 |", single / many);
         let relaxed = fastest(3, || one_plan(STEPS, Durability::Relaxed)).await;
         println!("| a durable step / a relaxed one | {:.1} | told only |", single / relaxed);
@@ -67,17 +66,20 @@ fn floor(dir: &Path) -> f64 {
     per(began, appends)
 }
 
-/// The floor, before and after, and a step between the two.
-async fn single_plan() -> (f64, f64) {
+/// The floor, a step of one plan, and one of 1,000 plans at once. What is compared is measured by turns, since a machine may be
+/// slower for a while.
+async fn by_turns() -> (f64, f64, f64) {
     let dir = tempfile::tempdir().unwrap();
     let mut ratios: Vec<(f64, f64)> = Vec::new();
+    let mut many = f64::MAX;
     for _ in 0..3 {
         let before = floor(dir.path());
         let step = one_plan(STEPS, Durability::Immediate).await;
         ratios.push(((before + floor(dir.path())) / 2.0, step));
+        many = many.min(fastest(7, || at_once(1_000, 10)).await);
     }
     ratios.sort_by(|a, b| (a.1 / a.0).total_cmp(&(b.1 / b.0)));
-    ratios[1]
+    (ratios[1].0, ratios[1].1, many)
 }
 
 fn plan(steps: usize) -> Plan {
