@@ -213,6 +213,7 @@ impl VolatileStore {
         true
     }
 
+    #[inline]
     fn tell(&mut self, run_id: Option<RunId>, kind: EventKind, (ids, at): (Ids, SystemTime)) -> Event {
         self.last_seq += 1;
         let event = Event::restored(ids.make(), self.last_seq, at, run_id, kind);

@@ -56,7 +56,7 @@ impl Runner {
             return Err(self.interrupted("a step had no callable"));
         };
         let began = log::log_enabled!(target: "lunacore::run", log::Level::Debug).then(Instant::now);
-        let known = self.watch.failure.borrow().clone().filter(|_| progress.fallback);
+        let known = if progress.fallback { self.watch.failure.borrow().clone() } else { None };
         let context = scope.open_attempt(cursor, attempt, known);
         let call = Call::start(callable, step.step.is_inline(), context, &self.claim);
         let ended = self.end_of(call).await;
@@ -101,15 +101,21 @@ impl Runner {
 
     /// Waits for the end of a call, and does meanwhile what else there is to do.
     async fn end_of(&mut self, mut call: Call) -> Result<Ended, PlanError> {
+        let is_inline = matches!(call, Call::Done(_));
+        // Many have ended before anything else need be looked at.
+        let first = poll_fn(|cx| Poll::Ready(call.poll_result(cx))).await;
+        let limit = self.limit();
+        if let Poll::Ready(result) = first {
+            // An inline call cannot have been stopped.
+            return Ok(Ended::Returned(
+                match limit.filter(|limit| is_inline && self.clock.now() > limit.at) {
+                    Some(limit) => Err(StepError::limit(limit.exceeded)),
+                    None => result,
+                },
+            ));
+        }
         let scope = Arc::clone(&self.scope);
         let mut cancelled = pin!(scope.cancellation.cancelled());
-        let limit = self.limit();
-        // An inline call is over by now, and cannot have been stopped.
-        if let (Call::Done(_), Some(limit)) = (&call, &limit)
-            && self.clock.now() > limit.at
-        {
-            return Ok(Ended::Returned(Err(StepError::limit(limit.exceeded.clone()))));
-        }
         let at = limit.as_ref().map(|limit| limit.at);
         loop {
             match self.hear(&mut call, Some(cancelled.as_mut()), at).await {

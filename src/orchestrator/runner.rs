@@ -108,26 +108,14 @@ impl Runner {
         outcome
     }
 
-    async fn drive(&mut self, mut sent: Option<Sent>) -> Outcome {
+    async fn drive(&mut self, first: Option<Sent>) -> Outcome {
+        if let Some(first) = first {
+            let stored = self.stored(first).await;
+            stored.map_err(|failed| PlanError::from_memory(self.scope.run_id.clone(), failed))?;
+        }
         let mut error = None;
         loop {
-            if let Some(first) = sent.take() {
-                let (completes, skips) = (first.output.is_some(), error.is_some());
-                match self.stored(first).await {
-                    Ok(()) => {}
-                    // What a step wants to store may be refused: its own failure. Anything else is the end of the run.
-                    Err(refused) if refused.wrote_nothing() && completes => {
-                        let refused = StepError::of_kind(FailureKind::Artifact, refused);
-                        self.gate = Gate::default();
-                        let turn = if skips { self.aborted(refused) } else { self.failed(refused) };
-                        (sent, error) = self.take(turn)?;
-                        continue;
-                    }
-                    Err(failed) => return Err(PlanError::from_memory(self.scope.run_id.clone(), failed)),
-                }
-            }
             let flow = match self.watch.at.get().state {
-                state if state.is_final() => return self.outcome(error),
                 RunState::Running => self.attempt().await?,
                 RunState::BackingOff => self.back_off().await?,
                 RunState::Queued | RunState::Parked | RunState::Paused => self.stand_aside().await?,
@@ -136,20 +124,34 @@ impl Runner {
                     Some(failure) => Flow::Turn(self.failed(StepError::recorded(&failure))),
                     None => Input::Resume(Ahead::Go, self.clock.now()).into(),
                 },
+                state if state.is_final() => return self.outcome(error),
                 _ => return Err(self.interrupted("it came to a state that nothing leads out of")),
             };
             if let Flow::Turn(turn) = flow {
-                (sent, error) = self.take(turn)?;
+                error = self.take(turn).await?;
             }
         }
     }
 
-    /// Decides what follows, and sends it to memory.
-    fn take(&mut self, turn: Turn) -> Result<(Option<Sent>, Option<StepError>), PlanError> {
-        // The machine answers every input that is given here; were it not to, the run must not go on.
-        let decision = self.decide(turn.input);
-        let decision = decision.ok_or_else(|| self.interrupted("its state machine had no answer"))?;
-        Ok((Some(self.send(decision, turn.produced)), turn.error))
+    /// Decides what follows, stores it, and moves on. Answers the error that it came from, if that was one.
+    async fn take(&mut self, mut turn: Turn) -> Result<Option<StepError>, PlanError> {
+        loop {
+            let (error, completes) = (turn.error, turn.produced.output.is_some());
+            // The machine answers every input that is given here; were it not to, the run must not go on.
+            let decision = self.decide(turn.input);
+            let decision = decision.ok_or_else(|| self.interrupted("its state machine had no answer"))?;
+            let sent = self.send(decision, turn.produced);
+            match self.stored(sent).await {
+                Ok(()) => return Ok(error),
+                // What a step wants to store may be refused: its own failure. Anything else is the end of the run.
+                Err(refused) if refused.wrote_nothing() && completes => {
+                    let refused = StepError::of_kind(FailureKind::Artifact, refused);
+                    self.gate = Gate::default();
+                    turn = if error.is_some() { self.aborted(refused) } else { self.failed(refused) };
+                }
+                Err(failed) => return Err(PlanError::from_memory(self.scope.run_id.clone(), failed)),
+            }
+        }
     }
 
     pub(super) fn plan(&self) -> &Arc<CheckedPlan> {
@@ -206,6 +208,9 @@ impl Runner {
 
     /// What stands before the next attempt of the step at `cursor`. Its way through the breaker, if it has got one, is kept.
     pub(super) fn ahead(&mut self, cursor: usize, trial: bool) -> Ahead {
+        if self.plan().get(cursor).is_none_or(|step| step.step.policy().is_none()) {
+            return Ahead::Go;
+        }
         let (ahead, mut gate) = breakers::ahead(&self.breakers, &self.scope.plan, cursor, &self.clock, trial);
         self.changes.extend(gate.change.take());
         self.gate = gate;
