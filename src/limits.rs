@@ -95,6 +95,9 @@ pub const INTERRUPTED_RUNS: usize = 1_000;
 /// Longest wait for an allocator's answer. A plan that cannot be resolved holds back those behind it.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Plans that an orchestrator admits before it lets everything else on its thread have a turn.
+pub const ADMISSION_BURST: usize = 64;
+
 /// How long an orchestrator goes on with accepted plans after the last handle to it is dropped; then it cancels.
 pub const DROP_DRAIN: Duration = Duration::from_secs(30);
 

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::abandoned::AbandonedCalls;
 use super::admission::Submitted;
 use super::breakers::{BreakerSet, Guarded};
+use super::burst::Burst;
 use super::control::{Cancelled, cancelled_by};
 use super::error::PlanError;
 use super::internal::Happened;
@@ -74,6 +75,7 @@ pub struct ExecutionOrchestrator {
     pub(crate) breakers: BreakerSet,
     pub(crate) clock: Clock,
     pub(crate) random: Random,
+    pub(crate) burst: Burst,
     pub(crate) closing: Option<Closing>,
     /// Dropped with the actor, for whoever waits for its end.
     alive: Option<oneshot::Sender<()>>,
@@ -135,6 +137,7 @@ impl ExecutionOrchestrator {
             breakers: BreakerSet::default(),
             clock: Clock::default(),
             random: Rc::new(fastrand::f64),
+            burst: Burst::default(),
             closing: None,
             alive: None,
         }
@@ -267,7 +270,9 @@ impl Actor for ExecutionOrchestrator {
 
     /// Called when the last address is dropped: there may still be work.
     fn stopping(&mut self, ctx: &mut Self::Context) -> Running {
-        if self.line.is_idle() || self.closing.as_ref().is_some_and(Closing::is_over) {
+        if (self.line.is_idle() && self.burst.is_empty())
+            || self.closing.as_ref().is_some_and(Closing::is_over)
+        {
             return Running::Stop;
         }
         if self.closing.is_none() {
@@ -281,8 +286,8 @@ impl Handler<ExecutePlan> for ExecutionOrchestrator {
     type Result = ResponseFuture<Result<Vec<Value>, PlanError>>;
 
     fn handle(&mut self, message: ExecutePlan, ctx: &mut Self::Context) -> Self::Result {
-        let submitted = self.submit(message, ctx);
-        Box::pin(async move { submitted?.outcome.await.unwrap_or(Err(PlanError::Stopped)) })
+        let received = self.receive(message, ctx);
+        Box::pin(async move { received.submitted().await?.outcome.await.unwrap_or(Err(PlanError::Stopped)) })
     }
 }
 
@@ -290,9 +295,9 @@ impl Handler<SubmitPlan> for ExecutionOrchestrator {
     type Result = ResponseFuture<Result<RunHandle, PlanError>>;
 
     fn handle(&mut self, SubmitPlan(message): SubmitPlan, ctx: &mut Self::Context) -> Self::Result {
-        let submitted = self.submit(message, ctx);
+        let received = self.receive(message, ctx);
         Box::pin(async move {
-            let Submitted { run_id, accepted, outcome } = submitted?;
+            let Submitted { run_id, accepted, outcome } = received.submitted().await?;
             accepted.await.unwrap_or(Err(PlanError::Stopped))?;
             Ok(RunHandle::new(run_id, outcome))
         })
@@ -303,7 +308,9 @@ impl Handler<Happened> for ExecutionOrchestrator {
     type Result = ();
 
     fn handle(&mut self, happened: Happened, ctx: &mut Self::Context) {
+        self.end_burst();
         match happened {
+            Happened::Breath => self.breath(ctx),
             Happened::Resolved { ticket, answer } => self.resolved(ticket, answer, ctx),
             Happened::Found { ticket, found } => self.found(ticket, *found, ctx),
             Happened::Recovered { found } => self.recovered(found, ctx),

@@ -45,6 +45,11 @@ pub(crate) fn cancelled_by(outcome: &Outcome) -> Cancelled {
 }
 
 impl ExecutionOrchestrator {
+    /// Whether a run waits or runs here.
+    pub(crate) fn is_here(&self, run_id: &RunId) -> bool {
+        self.active.contains_key(run_id) || self.tickets.contains_key(run_id)
+    }
+
     /// How a run is doing, if it waits or runs here.
     pub(crate) fn info(&self, run_id: &RunId) -> Option<RunInfo> {
         if let Some(active) = self.active.get(run_id) {
@@ -157,7 +162,10 @@ fn told(
 impl Handler<PlanStatus> for ExecutionOrchestrator {
     type Result = ResponseFuture<Result<RunInfo, ControlError>>;
 
-    fn handle(&mut self, PlanStatus(run_id): PlanStatus, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, PlanStatus(run_id): PlanStatus, ctx: &mut Self::Context) -> Self::Result {
+        if !self.is_here(&run_id) {
+            self.catch_up(ctx);
+        }
         if let Some(info) = self.info(&run_id) {
             return Box::pin(async move { Ok(info) });
         }
@@ -192,6 +200,9 @@ impl Handler<CancelPlan> for ExecutionOrchestrator {
     type Result = ResponseFuture<Cancelled>;
 
     fn handle(&mut self, CancelPlan(run_id): CancelPlan, ctx: &mut Self::Context) -> Self::Result {
+        if !self.is_here(&run_id) {
+            self.catch_up(ctx);
+        }
         let cancelled = self.cancel(&run_id, ctx).unwrap_or_else(|| {
             let (tell_cancelled, cancelled) = oneshot::channel();
             if self.is_settled(&run_id) {

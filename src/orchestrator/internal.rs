@@ -32,6 +32,8 @@ pub(crate) enum Happened {
     Recovered { found: Result<Unfinished, MemoryError> },
     /// That a run does not go on by itself was stored, or was not.
     Interrupted { info: Box<RunInfo>, stored: Result<Committed, MemoryError> },
+    /// All others have had their turn since plans came.
+    Breath,
     /// A run has given its slot back, and waits for something.
     Released { run_id: RunId },
     /// It has that, and wants a slot again.

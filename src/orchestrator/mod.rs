@@ -5,7 +5,7 @@
 //! - `runner` drives one run: it commits what the machine decided, then does what its state asks for, and so on. `attempt` is
 //!   what it does while a step runs, `aside` while none does, `failing` what it makes of a failure.
 //! - `invoke` calls the user's code, and `breakers` keeps it from calling what is down.
-//! - `actor` answers messages, and never waits; `admission`, `resolving`, `slots`, `recovery`, `control`, `steering` and
+//! - `actor` answers messages, and never waits; `burst`, `admission`, `resolving`, `slots`, `recovery`, `control`, `steering` and
 //!   `shutdown` are parts of it. A plan is `waiting` first; with the task of its run the actor shares a `watch`.
 
 mod abandoned;
@@ -14,6 +14,7 @@ mod admission;
 mod aside;
 mod attempt;
 mod breakers;
+mod burst;
 mod control;
 mod error;
 mod failing;

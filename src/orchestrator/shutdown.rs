@@ -39,6 +39,7 @@ impl Closing {
 impl ExecutionOrchestrator {
     /// The last address was dropped while there was work.
     pub(crate) fn orphaned(&mut self, ctx: &mut Context<Self>) {
+        self.catch_up(ctx);
         if self.closing.is_none() {
             log::debug!(target: "lunacore::orchestrator", "the last handle was dropped; finishing what was accepted");
             self.begin_shutdown(Shutdown { drain: true, timeout: DROP_DRAIN }, ctx);
@@ -134,6 +135,8 @@ impl Handler<Shutdown> for ExecutionOrchestrator {
     type Result = ResponseFuture<ShutdownReport>;
 
     fn handle(&mut self, shutdown: Shutdown, ctx: &mut Self::Context) -> Self::Result {
+        // They came before it.
+        self.catch_up(ctx);
         let (reply, report) = oneshot::channel();
         self.closing.get_or_insert_default().replies.push(reply);
         self.begin_shutdown(shutdown, ctx);

@@ -63,6 +63,9 @@ impl ExecutionOrchestrator {
         request: impl FnOnce(Reply<T>) -> Request,
         ctx: &mut Context<Self>,
     ) -> ResponseFuture<Result<T, ControlError>> {
+        if !self.is_here(&run_id) {
+            self.catch_up(ctx);
+        }
         let (reply, answer) = oneshot::channel();
         self.steer(run_id, request(reply), ctx);
         Box::pin(async move { answer.await.unwrap_or(Err(ControlError::Stopped)) })

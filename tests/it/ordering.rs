@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use actix::prelude::*;
-use lunacore::{CancelPlan, ExecutePlan, Plan, PlanError, PlanStatus, Step, SubmitPlan};
+use lunacore::limits::ADMISSION_BURST;
+use lunacore::{
+    CancelPlan, ExecutePlan, PauseOutcome, PausePlan, Plan, PlanError, PlanStatus, ResumePlan, RunState,
+    Shutdown, Step, SubmitPlan,
+};
 use proptest::prelude::*;
 use tokio::sync::Notify;
 
-use crate::support::{Trace, next, run_id, start, start_with, watch};
+use crate::support::{Trace, engine, next, run_id, start, start_with, until, watch};
 
 /// A plan whose steps note when they begin and end, and wait in between, so that others could slip in.
 fn noting(name: &str, steps: usize, trace: &Trace) -> Plan {
@@ -267,4 +272,75 @@ proptest! {
             }
         });
     }
+}
+
+/// Many more than are admitted at a time: in their order all the same, and whoever asks about the last, cancels it or ends
+/// the orchestrator finds it there.
+#[actix::test]
+async fn a_burst_of_plans_is_taken_in_whole_and_in_order() {
+    let count = 3 * ADMISSION_BURST;
+    for ending in ["nothing", "status", "cancel", "pause", "shutdown"] {
+        // Its mailbox has room for all.
+        let (actors, trace) = (engine(), Trace::default());
+        let orchestrator = actors.orchestrator();
+        let answers: Vec<_> = (0..count)
+            .map(|n| {
+                let trace = trace.clone();
+                let step = Step::unnamed(move || trace.note(n.to_string())).inline();
+                orchestrator.send(ExecutePlan::new([step]).run_id(format!("r{n}")))
+            })
+            .collect();
+        let last = run_id(&format!("r{}", count - 1));
+        let mut done = count;
+        // Sent behind them, before any has been looked at.
+        match ending {
+            "status" => {
+                let info = orchestrator.send(PlanStatus(last)).await.unwrap().unwrap();
+                assert_eq!((info.state, info.position), (RunState::Queued, Some(count - 1)));
+            }
+            "cancel" => {
+                orchestrator.send(CancelPlan(last)).await.unwrap().unwrap();
+                done -= 1;
+            }
+            "pause" => {
+                let paused = orchestrator.send(PausePlan(last.clone())).await.unwrap().unwrap();
+                assert_eq!(paused, PauseOutcome::Paused);
+                orchestrator.send(ResumePlan(last)).await.unwrap().unwrap();
+            }
+            "shutdown" => {
+                let drain = Shutdown::drain(Duration::from_secs(60));
+                assert_eq!(orchestrator.send(drain).await.unwrap().completed, count);
+            }
+            _ => {}
+        }
+        let mut completed = 0;
+        for answer in answers {
+            completed += usize::from(answer.await.unwrap().is_ok());
+        }
+        assert_eq!(completed, done, "{ending}");
+        let mut order: Vec<usize> = trace.all().iter().map(|n| n.parse().unwrap()).collect();
+        if ending == "pause" {
+            // One that is resumed comes first.
+            order.sort_unstable();
+        }
+        assert_eq!(order, (0..done).collect::<Vec<_>>(), "{ending}");
+    }
+}
+
+#[actix::test]
+async fn a_burst_whose_sender_goes_away_runs_to_its_end() {
+    let (actors, trace) = (engine(), Trace::default());
+    let (orchestrator, mut events) = (actors.orchestrator().clone(), watch(actors.bus()).await);
+    let memory = actors.memory().clone();
+    drop(actors);
+    for n in 0..3 * ADMISSION_BURST {
+        let trace = trace.clone();
+        orchestrator.do_send(ExecutePlan::new([Step::unnamed(move || trace.note(n.to_string())).inline()]));
+    }
+    drop(orchestrator);
+    for _ in 0..3 * ADMISSION_BURST {
+        until(&mut events, "plan.completed").await;
+    }
+    assert_eq!(trace.all().len(), 3 * ADMISSION_BURST);
+    drop(memory);
 }
