@@ -18,7 +18,7 @@ use super::runner::{Flow, Runner, produce};
 use super::watch::Request;
 use crate::limits::TIMEOUT_GRACE;
 use crate::plan::{BreakerOpen, Callable, LimitExceeded, Output, Policy, StepError};
-use crate::run::{FailureKind, StepFailure};
+use crate::run::{FailureKind, RunState, StepFailure};
 
 type StepResult = Result<Output, StepError>;
 
@@ -68,6 +68,14 @@ impl Runner {
                 return Ok(Input::Cancel.into());
             }
         };
+        let now = self.watch.at.get();
+        if result.is_err() && scope.cancellation.is_cancelled() && !now.expired {
+            // That it was told to stop, mostly: which says nothing about the service. It may have seen so before we did.
+            self.gate.passage = None;
+            if now.state == RunState::Running {
+                return Ok(Input::Cancel.into());
+            }
+        }
         if let Some(began) = began {
             let (run_id, step_id) = (scope.run_id.as_str(), &*step.id);
             let (duration, ok) = (humantime::format_duration(began.elapsed()).to_string(), result.is_ok());

@@ -5,12 +5,12 @@ use std::sync::mpsc;
 
 use actix::prelude::*;
 use lunacore::{
-    CancelOutcome, CancelPlan, ControlError, ExecutePlan, ListPlans, Plan, PlanError, PlanStatus, RunState,
-    Step, StepContext, SubmitPlan,
+    Breaker, Breakers, CancelOutcome, CancelPlan, CircuitState, ControlError, ExecutePlan, ListPlans, Plan,
+    PlanError, PlanStatus, RunState, Step, StepContext, SubmitPlan,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc::unbounded_channel};
 
-use crate::support::{Actors, Trace, next, run_id, start, until, watch};
+use crate::support::{Actors, Trace, next, run_id, start, start_with, until, watch};
 
 /// A step that never ends by itself and notes that its future was dropped.
 fn endless(trace: &Trace) -> Step {
@@ -298,4 +298,40 @@ async fn a_cancellation_during_the_last_step_comes_too_late() {
     })];
     assert_eq!(submit(&actors, "a", steps).await.await.unwrap(), [1]);
     assert_eq!(cancel(&actors, "a").await.unwrap(), CancelOutcome::Finished(RunState::Completed));
+}
+
+/// Code that ends with an error because its run is cancelled has not failed, and neither has the service that it uses: also
+/// when it is faster to see the cancellation than the run is.
+#[actix::test]
+async fn code_that_ends_because_its_run_is_cancelled_has_not_failed() {
+    for is_first in [false, true] {
+        let breaker = Breaker::new("service").failures(1);
+        let actors = start_with(|orchestrator| orchestrator.breaker(breaker).unwrap());
+        let (tell, mut told) = unbounded_channel();
+        let (release, wait) = mpsc::channel::<()>();
+        let wait = std::sync::Mutex::new(wait);
+        let step = Step::new("blocking", move |ctx: StepContext| {
+            tell.send(ctx.cancellation()).unwrap();
+            wait.lock().unwrap().recv().unwrap();
+            Err::<(), _>("told to stop")
+        });
+        let run = submit(&actors, "a", [step.breaker("service")]).await;
+        let cancellation = told.recv().await.unwrap();
+        if is_first {
+            // Awake before the run is, it holds their thread until the code has ended.
+            actix::spawn(async move {
+                cancellation.cancelled().await;
+                release.send(()).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            });
+            tokio::task::yield_now().await;
+            assert_eq!(cancel(&actors, "a").await.unwrap(), CancelOutcome::Cancelled);
+        } else {
+            assert_eq!(cancel(&actors, "a").await.unwrap(), CancelOutcome::Stopping);
+            release.send(()).unwrap();
+        }
+        assert!(matches!(run.await, Err(PlanError::Cancelled { .. })));
+        let breakers = actors.orchestrator.send(Breakers::List).await.unwrap().unwrap();
+        assert_eq!((breakers[0].state, breakers[0].failures), (CircuitState::Closed, 0));
+    }
 }
