@@ -44,6 +44,12 @@ impl Runner {
     pub(super) async fn attempt(&mut self) -> Result<Flow, PlanError> {
         let Position { cursor, attempt, step: progress, .. } = self.watch.at.get();
         let scope = Arc::clone(&self.scope);
+        // What was asked while the run was between two attempts: calls that return at once leave no other time for it.
+        while let Some(request) = self.watch.asked() {
+            if let Some(flow) = self.serve(request).await? {
+                return Ok(flow);
+            }
+        }
         if scope.cancellation.is_cancelled() {
             return Ok(Input::Cancel.into());
         }

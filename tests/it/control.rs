@@ -5,8 +5,9 @@ use std::sync::mpsc;
 
 use actix::prelude::*;
 use lunacore::{
-    Breaker, Breakers, CancelOutcome, CancelPlan, CircuitState, ControlError, ExecutePlan, ListPlans, Plan,
-    PlanError, PlanStatus, RunState, Step, StepContext, SubmitPlan,
+    Breaker, Breakers, CancelOutcome, CancelPlan, CircuitState, ControlError, ExecutePlan, ListPlans,
+    PausePlan, Plan, PlanError, PlanStatus, ResumeOutcome, ResumePlan, RunState, Step, StepContext,
+    SubmitPlan,
 };
 use tokio::sync::{Notify, mpsc::unbounded_channel};
 
@@ -334,4 +335,25 @@ async fn code_that_ends_because_its_run_is_cancelled_has_not_failed() {
         let breakers = actors.orchestrator.send(Breakers::List).await.unwrap().unwrap();
         assert_eq!((breakers[0].state, breakers[0].failures), (CircuitState::Closed, 0));
     }
+}
+
+#[actix::test]
+async fn a_run_of_calls_that_return_at_once_can_be_paused() {
+    let actors = start();
+    let orchestrator = actors.orchestrator.clone();
+    let first = Step::new("first", move || orchestrator.do_send(PausePlan(run_id("a")))).inline();
+    let others = (1..5).map(|n| Step::new(format!("step {n}"), move || n).inline());
+    let run = submit(&actors, "a", Plan::new(std::iter::once(first).chain(others))).await;
+    let paused = loop {
+        let info = status(&actors, "a").await;
+        assert!(!info.state.is_final(), "it was not heard");
+        if info.state == RunState::Paused {
+            break info;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(paused.completed, 2, "the next had been started");
+    let resumed = actors.orchestrator.send(ResumePlan(run_id("a"))).await.unwrap().unwrap();
+    assert_eq!(resumed, ResumeOutcome::Resumed);
+    assert_eq!(run.await.unwrap().len(), 5);
 }
