@@ -25,6 +25,7 @@ mod faults;
 mod fixture;
 mod history;
 mod logging;
+mod matrix;
 mod memory;
 mod ordering;
 mod outputs;

@@ -64,7 +64,7 @@ impl World for Volatile {
 
 /// A SQLite file, which only one life at a time can have open.
 #[cfg(feature = "sqlite")]
-pub struct Sqlite(tempfile::TempDir);
+pub struct Sqlite(pub tempfile::TempDir);
 
 #[cfg(feature = "sqlite")]
 impl World for Sqlite {
