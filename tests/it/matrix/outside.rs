@@ -125,13 +125,10 @@ impl Outside {
                 let _busy = outside.enter(&ctx, false);
                 let act = outside.cell.act(ctx.step_id(), ctx.attempt());
                 let waits = outside.cell.kind == Kind::Blocking && matches!(act, Act::Overrun | Act::Wait);
-                while waits {
+                while waits && (matches!(act, Act::Overrun) || outside.gate.available_permits() == 0) {
                     // A cancelled run has seen so when it stores it: code that ends before makes another history.
                     if ctx.is_cancelled() && (matches!(act, Act::Overrun) || commits.load(SeqCst) > at) {
                         return Err("told to stop".into());
-                    }
-                    if matches!(act, Act::Wait) && outside.gate.available_permits() > 0 {
-                        break;
                     }
                     std::thread::sleep(Duration::from_micros(100));
                 }
