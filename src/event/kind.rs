@@ -132,6 +132,17 @@ pub enum EventKind {
         #[serde(flatten)]
         failure: Arc<StepFailure>,
     },
+    /// A step waits for its next attempt again, for what is left of the delay: its run was paused, or cut off, meanwhile.
+    #[serde(rename = "task.waiting")]
+    TaskWaiting {
+        /// The step.
+        task_id: Arc<str>,
+        /// The attempt that failed last, from 1.
+        attempt: u32,
+        /// When the next one starts.
+        #[serde(with = "rfc3339")]
+        next_attempt_at: SystemTime,
+    },
     /// A step failed for the last time, and its plan goes on without it: its result is null.
     #[serde(rename = "task.skipped")]
     TaskSkipped {
@@ -241,6 +252,7 @@ impl EventKind {
             Self::TaskCompleted { .. } => "task.completed",
             Self::TaskRecovered { .. } => "task.recovered",
             Self::TaskFailed { .. } => "task.failed",
+            Self::TaskWaiting { .. } => "task.waiting",
             Self::TaskSkipped { .. } => "task.skipped",
             Self::EscalationNeeded { .. } => "escalation.needed",
             Self::BreakerOpened { .. } => "breaker.opened",
@@ -259,6 +271,7 @@ impl EventKind {
         match self {
             Self::PlanFailed { task_id, .. }
             | Self::PlanParked { task_id, .. }
+            | Self::TaskWaiting { task_id, .. }
             | Self::TaskSkipped { task_id }
             | Self::EscalationNeeded { task_id, .. }
             | Self::TaskStarted { task_id, .. }

@@ -249,12 +249,13 @@ fn go_on(
     at: Position,
     ahead: Ahead,
     now: SystemTime,
-    events: Vec<EventKind>,
+    mut events: Vec<EventKind>,
 ) -> Decision {
-    if at.step.until.is_some_and(|until| until > now) && at.attempt > 0 && !at.pausing {
-        return Decision::new(Position { state: RunState::BackingOff, ..at }, events);
-    }
-    proceed(plan, at, ahead, now, events)
+    let rest = at.step.until.filter(|until| *until > now && at.attempt > 0 && !at.pausing);
+    let Some(next_attempt_at) = rest else { return proceed(plan, at, ahead, now, events) };
+    let (task_id, attempt) = (step_id(plan, at), at.attempt);
+    events.push(EventKind::TaskWaiting { task_id, attempt, next_attempt_at });
+    Decision::new(Position { state: RunState::BackingOff, ..at }, events)
 }
 
 fn proceed(

@@ -210,6 +210,7 @@ mod tests {
             EventKind::BreakerClosed { breaker: Arc::from("b") },
             EventKind::EscalationNeeded { task_id: task_id.clone(), reason: Arc::from("why") },
             EventKind::TaskSkipped { task_id: task_id.clone() },
+            EventKind::TaskWaiting { task_id: task_id.clone(), attempt: 1, next_attempt_at: later },
             started(2, false),
             started(3, true),
             EventKind::TaskRecovered { task_id: task_id.clone() },

@@ -196,18 +196,17 @@ fn replay(events: &[EventKind]) -> (RunState, usize, u32, bool) {
             EventKind::TaskCompleted { .. } | EventKind::TaskSkipped { .. } => {
                 (cursor, attempt) = (cursor + 1, 0);
             }
-            EventKind::TaskFailed { will_retry: true, .. } => state = RunState::BackingOff,
+            EventKind::TaskFailed { will_retry: true, .. } | EventKind::TaskWaiting { .. } => {
+                state = RunState::BackingOff;
+            }
             EventKind::PlanParked { .. } => state = RunState::Parked,
             EventKind::PlanPausing {} => pausing = true,
             EventKind::PlanPaused {} => (state, pausing) = (RunState::Paused, true),
             EventKind::PlanResumed { .. } => {
                 pausing = false;
-                state = match state {
-                    RunState::Paused => RunState::Queued,
-                    // Unless something else is told next, it waits for what it had waited for.
-                    RunState::Interrupted => RunState::BackingOff,
-                    state => state,
-                };
+                if state == RunState::Paused {
+                    state = RunState::Queued;
+                }
             }
             EventKind::PlanStopping {} => state = RunState::Stopping,
             EventKind::PlanInterrupted { .. } => state = RunState::Interrupted,
