@@ -57,6 +57,11 @@ impl Runner {
             let refused = StepError::of_kind(FailureKind::BreakerOpen, BreakerOpen { breaker });
             return Ok(Flow::Turn(self.failed(refused)));
         }
+        // Its time may have passed before its turn came: while the process was down, for example.
+        if let Some(limit) = self.limit().filter(|limit| limit.at <= self.clock.now()) {
+            self.gate.passage = None;
+            return Ok(Flow::Turn(self.failed(StepError::limit(limit.exceeded))));
+        }
         let (Some(step), Some(callable)) = (scope.plan.get(cursor), self.callable(cursor, progress.fallback))
         else {
             return Err(self.interrupted("a step had no callable"));

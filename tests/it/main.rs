@@ -24,6 +24,7 @@ mod faults;
 #[cfg(feature = "sqlite")]
 mod fixture;
 mod history;
+mod limits;
 mod logging;
 mod matrix;
 mod memory;
@@ -38,3 +39,4 @@ mod sqlite;
 #[cfg(feature = "sqlite")]
 mod sqlite_model;
 mod support;
+mod timed;
