@@ -153,6 +153,7 @@ impl Runner {
                 Heard::Cancelled => return self.stop(call).await,
                 Heard::Limit => {
                     let Some(limit) = limit else { continue };
+                    self.scope.expire();
                     if call.abandon() {
                         return Ok(Ended::Returned(Err(StepError::limit(limit.exceeded))));
                     }
@@ -224,14 +225,13 @@ impl Runner {
         Ok(Ended::Returned(result))
     }
 
-    /// Blocking code has come to a limit: it is told to stop, and waited for as long as the grace is.
+    /// Blocking code has come to a limit and was told to stop: it is waited for as long as the grace is.
     async fn expire(
         &mut self,
         mut call: Call,
         limit: Limit,
         mut cancelled: Pin<&mut WaitForCancellationFuture<'_>>,
     ) -> Result<Ended, PlanError> {
-        self.scope.expire();
         let error = StepError::limit(limit.exceeded.clone());
         let failure = Arc::new(StepFailure::record(error.kind(), &*error));
         let mut expired = match self.decide(Input::Expire(failure)) {

@@ -57,8 +57,8 @@ struct InFlight {
     /// What it stages is committed with its result or not at all.
     artifacts: Vec<StagedArtifact>,
     bytes: usize,
-    /// It has come to a limit.
-    expired: bool,
+    /// This attempt and others that have come to a limit: what is left of them is to stop, also when they are over.
+    expired: Vec<(usize, u32)>,
     /// Made when it is first asked for.
     cancellation: Option<CancellationToken>,
     /// Why the attempts before it failed, if it is that of the fallback.
@@ -103,13 +103,16 @@ impl RunScope {
 
     /// Closes the attempt and takes what it staged.
     pub(crate) fn take_staged(&self) -> Vec<StagedArtifact> {
-        std::mem::take(&mut *lock(&self.in_flight)).artifacts
+        let mut in_flight = lock(&self.in_flight);
+        let expired = std::mem::take(&mut in_flight.expired);
+        std::mem::replace(&mut *in_flight, InFlight { expired, ..InFlight::default() }).artifacts
     }
 
     /// Tells the code of the attempt in flight to stop.
     pub(crate) fn expire(&self) {
         let mut in_flight = lock(&self.in_flight);
-        in_flight.expired = true;
+        let over = in_flight.open_for;
+        in_flight.expired.extend(over);
         let cancellation = in_flight.cancellation.take();
         drop(in_flight);
         // Outside of the lock: it wakes code of the user's.
@@ -238,15 +241,15 @@ impl StepContext {
     /// nothing else.
     #[must_use]
     pub fn cancellation(&self) -> CancellationToken {
+        if self.is_expired() {
+            let over = CancellationToken::new();
+            over.cancel();
+            return over;
+        }
         match self.in_flight() {
-            Some(mut in_flight) if !in_flight.expired => {
+            Some(mut in_flight) => {
                 let own = in_flight.cancellation.get_or_insert_with(|| self.scope.cancellation.child_token());
                 own.child_token()
-            }
-            Some(_) => {
-                let over = CancellationToken::new();
-                over.cancel();
-                over
             }
             None => self.scope.cancellation.child_token(),
         }
@@ -255,7 +258,11 @@ impl StepContext {
     /// Whether the run has been told to stop, or this attempt has come to a limit.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.scope.cancellation.is_cancelled() || self.in_flight().is_some_and(|in_flight| in_flight.expired)
+        self.scope.cancellation.is_cancelled() || self.is_expired()
+    }
+
+    fn is_expired(&self) -> bool {
+        lock(&self.scope.in_flight).expired.contains(&(self.index, self.attempt))
     }
 
     /// What the attempt has of its own, as long as it is this one.

@@ -63,6 +63,33 @@ async fn an_attempt_is_dropped_at_its_timeout() {
 }
 
 #[actix::test]
+async fn what_an_attempt_has_started_elsewhere_is_told_to_stop_at_its_timeout() {
+    let (actors, trace) = (life().await, Trace::default());
+    let note = trace.clone();
+    let step = Step::new("a", move |ctx: StepContext| {
+        let (token, note) = (ctx.cancellation(), note.clone());
+        async move {
+            tokio::spawn(async move {
+                token.cancelled().await;
+                note.note(format!("told {}", ctx.attempt()));
+                // Also when it asks later.
+                tokio::time::sleep(SECOND).await;
+                assert!(ctx.is_cancelled() && ctx.cancellation().is_cancelled());
+                note.note(format!("seen {}", ctx.attempt()));
+            });
+            std::future::pending::<()>().await;
+        }
+    });
+    let retry = Retry::fixed(SECOND / 2).max_attempts(2).on_timeout(true);
+    let run = submit(&actors, plan([step.timeout(2 * SECOND).retry(retry)])).await;
+    tokio::time::sleep(2 * SECOND + MS).await;
+    assert_eq!(trace.all(), ["told 1"]);
+    failed(run.await);
+    tokio::time::sleep(2 * SECOND).await;
+    assert_eq!(trace.all(), ["told 1", "seen 1", "told 2", "seen 2"]);
+}
+
+#[actix::test]
 async fn each_attempt_has_the_whole_timeout() {
     let (actors, trace) = (life().await, Trace::default());
     let retry = Retry::fixed(5 * SECOND).max_attempts(2).on_timeout(true);
@@ -330,6 +357,7 @@ async fn blocking_code_that_does_not_stop_is_abandoned_after_the_grace_and_liste
 
     gate.open();
     patiently("the call to end", async || abandoned(&actors).await.is_empty()).await;
+    assert_eq!(trace.all(), ["called 1", "ended 1 true"]);
     assert_eq!(status(&actors, "r").await.state, RunState::Failed);
 }
 
@@ -342,6 +370,8 @@ async fn without_grace_blocking_code_is_abandoned_at_once() {
     assert_eq!(failed(run.await).0, FailureKind::Abandoned);
     assert_eq!(told(&actors).await.last().unwrap(), "1000 plan.failed a abandoned");
     gate.open();
+    // It looks only now, and sees that it is to stop.
+    noted(&trace, "ended 1 true").await;
 }
 
 #[actix::test]
