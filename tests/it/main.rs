@@ -20,6 +20,7 @@ mod disk;
 mod disk_model;
 mod engine;
 mod events;
+mod failing;
 mod faults;
 #[cfg(feature = "sqlite")]
 mod fixture;
@@ -33,6 +34,7 @@ mod outputs;
 mod panics;
 mod plans;
 mod recovery;
+mod retry;
 mod shutdown;
 #[cfg(feature = "sqlite")]
 mod sqlite;
