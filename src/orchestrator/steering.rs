@@ -25,23 +25,28 @@ impl ExecutionOrchestrator {
         if let Some(ticket) = self.tickets.get(&run_id).copied()
             && let Some(waiting) = self.waiting.get_mut(&ticket)
         {
-            let at = &mut waiting.at;
-            match (at.state, request) {
-                (RunState::BackingOff, Request::RetryNow(reply)) => {
-                    // It backs off when it has a slot, and then no more.
-                    at.step.until = None;
-                    let _ = reply.send(Ok(RetryOutcome::Retrying));
-                }
-                // It will stand aside when it can be called, and sees to it then.
-                (RunState::Paused | RunState::Parked, request) | (_, request @ Request::Pause(_)) => {
-                    waiting.requests.push(request);
-                    self.set_aside(ticket, ctx);
-                }
-                // Behind a pause.
-                (_, request) if !waiting.requests.is_empty() => waiting.requests.push(request),
-                (state, request) => request.too_late(state),
+            let state = waiting.at.state;
+            if state == RunState::BackingOff
+                && waiting.requests.is_empty()
+                && let Request::RetryNow(reply) = request
+            {
+                // When it has a slot it backs off no more.
+                waiting.at.step.until = None;
+                let _ = reply.send(Ok(RetryOutcome::Retrying));
+                return;
             }
-            return;
+            // Answered in their order. What waits in the line can be paused; else it goes by where the run is stored to be.
+            let concerned = match request {
+                Request::Pause(_) => true,
+                Request::Resume(_) => waiting.at.pausing,
+                Request::RetryNow(_) => matches!(state, RunState::BackingOff | RunState::Parked),
+                Request::Leave => false,
+            };
+            if waiting.requests.is_empty() && !concerned {
+                return request.too_late(state);
+            }
+            waiting.requests.push(request);
+            return self.set_aside(ticket, ctx);
         }
         if !self.is_settled(&run_id) {
             self.to_steer.push((run_id, request));
