@@ -70,9 +70,9 @@ impl Runner {
 
     /// Waits without a slot, until there is something to do and a slot to do it with.
     pub(super) async fn stand_aside(&mut self) -> Result<Flow, PlanError> {
-        if std::mem::take(&mut self.slot) {
-            tell(&self.orchestrator, Happened::Released { run_id: self.scope.run_id.clone() });
-        }
+        // Also without one: what stands aside is left alone, or not, by what it waits for.
+        self.slot = false;
+        tell(&self.orchestrator, Happened::Released { run_id: self.scope.run_id.clone() });
         let mut granted = None;
         let flow = self.stand(&mut granted).await;
         // One that was granted at the same moment is ours, too.
