@@ -177,11 +177,18 @@ impl ExecutionOrchestrator {
             RunState::Parked | RunState::Paused => true,
             // Only to be paused.
             RunState::Queued => !waiting.requests.is_empty(),
+            // The same for one that was cut off, and for one that was about to pause by then and no longer is to.
+            RunState::Running | RunState::BackingOff | RunState::Interrupted => {
+                matches!(waiting.requests.first(), Some(Request::Pause(_) | Request::Resume(_)))
+            }
             _ => false,
         };
         if aside && self.line.is_accepted(ticket) {
             self.line.leave_for_aside(ticket);
-            if let Some(waiting) = self.take_waiting(ticket) {
+            if let Some(mut waiting) = self.take_waiting(ticket) {
+                if !matches!(waiting.at.state, RunState::Parked | RunState::Paused) {
+                    waiting.at.state = RunState::Queued;
+                }
                 self.launch(waiting, None, Gate::default(), ctx);
             }
         }

@@ -207,7 +207,7 @@ fn transition(plan: &CheckedPlan, at: Position, input: Input) -> Option<Decision
             let to = Position { state: Queued, pausing: false, ..at };
             Decision::new(to, said(EventKind::PlanResumed { completed: at.cursor }))
         }
-        (Running | Stopping, Input::Unpause) if at.pausing => {
+        (Queued | Running | Stopping, Input::Unpause) if at.pausing => {
             let to = Position { pausing: false, ..at };
             Decision::new(to, said(EventKind::PlanResumed { completed: at.cursor }))
         }
