@@ -177,9 +177,8 @@ impl Runner {
             let Want::Breaker(opens) = want else { return std::future::pending().await };
             let name = self.policy().and_then(|policy| policy.breaker.as_ref());
             let Some(breaker) = name.and_then(|name| self.breakers.get(name)) else { return };
-            let mut changes = breaker.changes();
             tokio::select! {
-                _ = changes.changed() => {}
+                () = breaker.changed() => {}
                 () = self.until(*opens) => {}
             }
         };

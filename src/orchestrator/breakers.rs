@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use super::machine::Ahead;
 use crate::clock::Clock;
@@ -20,8 +21,8 @@ pub(crate) type BreakerSet = Rc<BTreeMap<Arc<str>, Guarded>>;
 /// One breaker.
 pub(crate) struct Guarded {
     circuit: RefCell<Circuit>,
-    /// Changes whenever a run that waits for it had better ask again.
-    changes: watch::Sender<()>,
+    /// Tells those that wait for it, in the order in which they came, that they had better ask again.
+    changes: Notify,
 }
 
 /// A change of a breaker's state, to be stored with what caused it.
@@ -54,7 +55,7 @@ impl Guarded {
     }
 
     fn of(circuit: Circuit) -> Self {
-        Self { circuit: RefCell::new(circuit), changes: watch::Sender::new(()) }
+        Self { circuit: RefCell::new(circuit), changes: Notify::new() }
     }
 
     /// Goes on where an earlier process has stopped.
@@ -67,8 +68,8 @@ impl Guarded {
         self.circuit.borrow().record()
     }
 
-    pub(crate) fn changes(&self) -> watch::Receiver<()> {
-        self.changes.subscribe()
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.changes.notified()
     }
 
     /// Closes it.
@@ -85,7 +86,7 @@ impl Guarded {
     /// Those who wait are told, too: of a change, or of a place that is free again.
     fn told(&self, transition: Option<Transition>) -> Option<Change> {
         let record = self.record();
-        self.changes.send_replace(());
+        self.changes.notify_waiters();
         let breaker = Arc::clone(&record.name);
         let event = match transition? {
             Transition::Opened { until } => EventKind::BreakerOpened { breaker, until },
@@ -156,7 +157,7 @@ impl Drop for Passage {
     fn drop(&mut self) {
         if let (Some(guarded), Some(ticket)) = (self.breakers.get(&self.name), self.ticket.take()) {
             guarded.circuit.borrow_mut().abandoned(ticket);
-            guarded.changes.send_replace(());
+            guarded.changes.notify_waiters();
         }
     }
 }
