@@ -26,6 +26,7 @@ pub(crate) struct Guarded {
 }
 
 /// A change of a breaker's state, to be stored with what caused it.
+#[derive(Clone)]
 pub(crate) struct Change {
     pub(crate) event: EventKind,
     pub(crate) record: BreakerRecord,
@@ -163,7 +164,7 @@ impl Drop for Passage {
 }
 
 /// Puts changes into the commit of what caused them: behind the end of an attempt, and before what follows from that.
-pub(crate) fn tell(changes: &mut Vec<Change>, commit: &mut Commit) {
+pub(crate) fn tell(changes: &[Change], commit: &mut Commit) {
     if changes.is_empty() {
         return;
     }
@@ -171,7 +172,7 @@ pub(crate) fn tell(changes: &mut Vec<Change>, commit: &mut Commit) {
         |kind: &EventKind| matches!(kind, EventKind::TaskCompleted { .. } | EventKind::TaskFailed { .. });
     let place = usize::from(commit.events.first().is_some_and(ends));
     let (events, records): (Vec<_>, Vec<_>) =
-        changes.drain(..).map(|Change { event, record }| (event, record)).unzip();
+        changes.iter().cloned().map(|Change { event, record }| (event, record)).unzip();
     commit.events.splice(place..place, events);
     commit.breakers.extend(records);
 }

@@ -48,7 +48,7 @@ pub(crate) struct Runner {
     pub(crate) slot: bool,
     /// What the next attempt has got from its breaker.
     pub(crate) gate: Gate,
-    /// Changes of breakers that go into the next commit.
+    /// Changes of breakers that go into the next commit, and the one after that if it is refused: they have happened.
     pub(crate) changes: Vec<Change>,
 }
 
@@ -172,7 +172,7 @@ impl Runner {
         let mut commit = commit_of(&self.scope.run_id, &self.project, self.durability, decision);
         let output = produced.output.as_ref().map(|(_, output)| output.clone());
         (commit.output, commit.artifacts) = (produced.output, produced.artifacts);
-        breakers::tell(&mut self.changes, &mut commit);
+        breakers::tell(&self.changes, &mut commit);
         Sent { to, failure, request: self.links.commit.send(commit), output }
     }
 
@@ -186,6 +186,7 @@ impl Runner {
         self.watch.at.set(to);
         self.watch.since.set(Some(committed.at));
         self.watch.failure.replace(sent.failure);
+        self.changes.clear();
         if let Some(output) = sent.output {
             self.scope.push_output(output);
         }

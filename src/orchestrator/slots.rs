@@ -59,7 +59,7 @@ impl ExecutionOrchestrator {
         } else {
             (Ahead::Go, Gate::default())
         };
-        let mut changes: Vec<Change> = gate.change.take().into_iter().collect();
+        let changes: Vec<Change> = gate.change.take().into_iter().collect();
         let started = match at.state {
             _ if !accepted => Some(machine::accept(&waiting.plan, Some(ahead))),
             // The task sees to what the limit leads to that its last attempt had come to.
@@ -73,7 +73,7 @@ impl ExecutionOrchestrator {
         let first = started.map(|started| {
             let (to, failure) = (started.to, started.failure.clone());
             let mut commit = if accepted { waiting.commit(started) } else { waiting.accepting(started) };
-            breakers::tell(&mut changes, &mut commit);
+            breakers::tell(&changes, &mut commit);
             // Sent here, for the order of the line too.
             Sent::new(to, failure, self.links.commit.send(commit))
         });
