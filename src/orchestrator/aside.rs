@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 
 use super::error::PlanError;
 use super::internal::{Happened, tell};
-use super::machine::{Ahead, Input, Then};
-use super::runner::{Flow, Runner, Turn};
+use super::machine::{Ahead, Input};
+use super::runner::{Flow, Runner};
 use super::watch::Request;
 use crate::plan::StepError;
 use crate::run::RunState;
@@ -104,13 +104,12 @@ impl Runner {
                 }
                 Heard::Limit => {
                     let Some(limit) = limit else { continue };
-                    let turn = self.failed(StepError::limit(limit.exceeded));
-                    // What goes on needs a slot, but for a plan that is paused and stays so.
-                    let ends = matches!(turn.input, Input::Failed { then: Then::Abort, .. });
-                    if ends || self.watch.at.get().pausing {
-                        return Ok(Flow::Turn(turn));
+                    let error = StepError::limit(limit.exceeded);
+                    // What goes on needs a slot, and asks no breaker before; but for a plan that is paused and stays so.
+                    if self.watch.at.get().pausing || !self.goes_on_after(&error) {
+                        return Ok(Flow::Turn(self.failed(error)));
                     }
-                    overdue = Some(turn);
+                    overdue = Some(error);
                 }
                 Heard::Ready => {}
                 Heard::Slot => {
@@ -127,9 +126,9 @@ impl Runner {
     }
 
     /// It has a slot: what now? `None`: its breaker lets it through no more.
-    fn go_on(&mut self, overdue: Option<Turn>, trial: bool) -> Option<Flow> {
-        if let Some(turn) = overdue {
-            return Some(Flow::Turn(turn));
+    fn go_on(&mut self, overdue: Option<StepError>, trial: bool) -> Option<Flow> {
+        if let Some(error) = overdue {
+            return Some(Flow::Turn(self.failed(error)));
         }
         let (at, now) = (self.watch.at.get(), self.clock.now());
         let ahead = if at.asks_breaker(now) { self.ahead(at.cursor, trial) } else { Ahead::Go };

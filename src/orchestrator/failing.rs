@@ -35,6 +35,13 @@ impl Runner {
         Turn { input, produced: Yield::default(), error: Some(error) }
     }
 
+    /// Whether something of the plan follows when the run has come to this limit while it waited.
+    pub(super) fn goes_on_after(&self, limit: &StepError) -> bool {
+        let ends = self.watch.at.get().step.fallback || limit.kind() == FailureKind::Deadline;
+        // There is no time left for a retry.
+        !ends && self.policy().is_some_and(|policy| policy.on_failure != Handling::Abort)
+    }
+
     /// What the policy has follow from a failure, and whether somebody is to be told of it.
     fn then(&mut self, error: &StepError) -> (Then, bool) {
         let at = self.watch.at.get();
