@@ -9,6 +9,7 @@
 )]
 
 mod allocator;
+mod breakers;
 mod bus;
 mod conformance;
 mod control;
@@ -40,5 +41,7 @@ mod shutdown;
 mod sqlite;
 #[cfg(feature = "sqlite")]
 mod sqlite_model;
+mod staged;
+mod steering;
 mod support;
 mod timed;
