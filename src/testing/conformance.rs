@@ -16,6 +16,10 @@ use crate::plan::{IntoOutput, Output, PlanRecord, Step, to_data};
 use crate::project::Project;
 use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure};
 
+mod steering;
+
+pub use steering::*;
+
 const ALL: usize = 1_000;
 
 fn at(second: u64) -> SystemTime {

@@ -33,6 +33,10 @@ macro_rules! store_conformance {
                 a_batch_that_was_not_ended_is_all_or_nothing
                 a_view_sees_what_is_stored
                 what_was_stored_is_there_when_it_is_opened_again
+                breakers_are_kept_as_they_were_told
+                a_commit_stores_the_breakers_that_change_with_it
+                breakers_of_a_batch_that_was_not_ended_are_all_or_nothing
+                what_a_run_waits_for_is_kept
             }
         }
     };

@@ -4,13 +4,14 @@
 //! Time is tokio's and stands still, so that every moment is known. What concerns a store is run on each: see `frozen!`.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lunacore::testing::{Fault, FaultyStore};
 use lunacore::*;
 use proptest::prelude::*;
 
-use crate::recovery::World;
+use crate::recovery::{Volatile, World};
 use crate::staged::*;
 use crate::support::*;
 
@@ -997,6 +998,115 @@ async fn a_pause_that_cannot_be_stored_interrupts_its_run<W: World>() {
         }
         submit(&actors, "b", [work("s", 1)]).await.await.unwrap();
         bench.bury(actors).await;
+    }
+}
+
+// Slots, whatever is asked.
+
+/// What is asked, of whom, and how many milliseconds pass then.
+type Move = (u8, usize, u64);
+
+/// Runs whose attempt is in flight or that keep their slot, and those that wait for one.
+async fn busy_and_queued(actors: &Actors) -> (usize, usize) {
+    let infos = actors.orchestrator.send(ListPlans::new()).await.unwrap().unwrap();
+    let count = |states: &[RunState]| infos.iter().filter(|info| states.contains(&info.state)).count();
+    (count(&[RunState::Running, RunState::BackingOff]), count(&[RunState::Queued]))
+}
+
+/// An answer does not wait for time to pass.
+async fn in_time<T>(answer: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_millis(1), answer).await.expect("an answer at once")
+}
+
+async fn any_interleaving(slots: usize, moves: Vec<Move>) {
+    tokio::time::pause();
+    let bench = Bench::<Volatile>::new();
+    let configure = |orchestrator: ExecutionOrchestrator| plain(orchestrator).max_concurrent_plans(slots);
+    let actors = bench.live(configure).await;
+    let ended = Arc::new(Mutex::new(Vec::new()));
+    let mut ids: Vec<String> = Vec::new();
+    for (what, which, millis) in moves {
+        let id = ids.get(which % ids.len().max(1)).map_or("none", String::as_str);
+        match what {
+            0..=2 => {
+                let id = format!("{:02}", ids.len());
+                let retry = Retry::fixed(Duration::from_secs(2)).max_attempts(5);
+                let steps = [
+                    work("first", 1),
+                    call("second", 1).retry(retry.clone()),
+                    call("third", 1).breaker("payments").retry(retry),
+                    work("fourth", 0),
+                ];
+                let run = submit(&actors, &id, steps).await;
+                let ended = Arc::clone(&ended);
+                actix::spawn(async move {
+                    let id = run.run_id().clone();
+                    let outcome = run.await;
+                    ended.lock().unwrap().push((id, outcome));
+                });
+                ids.push(id);
+            }
+            3 | 4 => drop(in_time(pause(&actors, id)).await),
+            5 => drop(in_time(resume(&actors, id)).await),
+            6 => drop(in_time(cancel(&actors, id)).await),
+            7 => drop(in_time(retry_now(&actors, id)).await),
+            8 => bench.service.goes(which % 2 == 0),
+            _ => {
+                drop(actors.orchestrator.send(Breakers::Reset("payments".to_owned())).await.unwrap().unwrap())
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        quiet().await;
+        let (busy, queued) = busy_and_queued(&actors).await;
+        assert!(busy <= slots, "{busy} of {slots}");
+        assert!(queued == 0 || busy == slots, "{queued} wait, and {busy} of {slots} are busy");
+    }
+    // Whatever stands aside goes on, and the line comes to its end.
+    bench.service.goes(true);
+    for id in &ids {
+        let _ = in_time(resume(&actors, id)).await;
+    }
+    quiet().await;
+    let before = ended.lock().unwrap().len();
+    let report = actors.orchestrator.send(Shutdown::drain(Duration::from_secs(100_000))).await.unwrap();
+    assert!(bench.elapsed() < 50_000, "the drain came to its own end");
+    quiet().await;
+    let ended = ended.lock().unwrap();
+    assert_eq!(ended.len(), ids.len());
+    let count = |matches: fn(&Result<Vec<serde_json::Value>, PlanError>) -> bool| {
+        ended[before..].iter().filter(|(_, outcome)| matches(outcome)).count()
+    };
+    let counts = (report.completed, report.failed, report.cancelled, report.interrupted);
+    let failed = count(|outcome| matches!(outcome, Err(PlanError::StepFailed { .. })));
+    let cancelled = count(|outcome| matches!(outcome, Err(PlanError::Cancelled { .. })));
+    assert_eq!(counts, (count(Result::is_ok), failed, cancelled, 0), "{:?}", &ended[before..]);
+    let most = bench.service.most.load(Ordering::SeqCst);
+    assert!(most <= slots, "{most} in flight, with {slots} slots");
+    // Each attempt had the slot of its own run.
+    for id in &ids {
+        let events: Vec<String> = history_of(&actors, id).await;
+        let open = events.iter().fold(0_i32, |open, event| match event.split(' ').next().unwrap() {
+            "task.started" => {
+                assert_eq!(open, 0, "{id}: {events:?}");
+                1
+            }
+            "task.completed" | "task.failed" | "task.cancelled" => 0,
+            _ => open,
+        });
+        assert_eq!(open, 0, "{id}: {events:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Never more attempts in flight than slots, no slot is lost, and every run ends or stands aside.
+    #[test]
+    fn slots_are_counted_right_under_any_interleaving(
+        slots in 1_usize..4,
+        moves in proptest::collection::vec((0_u8..10, 0_usize..8, 0_u64..2_500), 1..50),
+    ) {
+        actix::System::new().block_on(any_interleaving(slots, moves));
     }
 }
 
