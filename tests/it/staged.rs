@@ -292,6 +292,13 @@ pub async fn reaches(actors: &Actors, id: &str, expected: RunState) {
     }
 }
 
+/// Has time stand still for a test, which fails when there is nothing left that it could wait for.
+pub async fn in_the_end(test: impl Future<Output = ()>) {
+    tokio::time::pause();
+    let patience = Duration::from_secs(10_000_000);
+    tokio::time::timeout(patience, test).await.expect("something to wait for");
+}
+
 /// Makes of each of these a test over each store, with time that stands still.
 macro_rules! frozen {
     ($($test:ident)*) => {
@@ -299,8 +306,7 @@ macro_rules! frozen {
             $(
                 #[actix::test]
                 async fn $test() {
-                    tokio::time::pause();
-                    super::$test::<crate::recovery::Volatile>().await;
+                    crate::timed::in_the_end(super::$test::<crate::recovery::Volatile>()).await;
                 }
             )*
         }
@@ -310,8 +316,7 @@ macro_rules! frozen {
             $(
                 #[actix::test]
                 async fn $test() {
-                    tokio::time::pause();
-                    super::$test::<crate::recovery::Sqlite>().await;
+                    crate::timed::in_the_end(super::$test::<crate::recovery::Sqlite>()).await;
                 }
             )*
         }
