@@ -68,6 +68,7 @@ const STAGES: [Stage; 13] = [
 ];
 
 /// For each stage the answers to a message and to the same once more, each with the state after it.
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn expected(stage: Stage) -> [&'static str; 4] {
     // To cancel, to pause, to resume, to retry now.
     match stage {
@@ -1051,7 +1052,9 @@ async fn any_interleaving(slots: usize, moves: Vec<Move>) {
             7 => drop(in_time(retry_now(&actors, id)).await),
             8 => bench.service.goes(which % 2 == 0),
             _ => {
-                drop(actors.orchestrator.send(Breakers::Reset("payments".to_owned())).await.unwrap().unwrap())
+                drop(
+                    actors.orchestrator.send(Breakers::Reset("payments".to_owned())).await.unwrap().unwrap(),
+                );
             }
         }
         tokio::time::sleep(Duration::from_millis(millis)).await;
@@ -1075,7 +1078,7 @@ async fn any_interleaving(slots: usize, moves: Vec<Move>) {
     let report = actors.orchestrator.send(Shutdown::drain(Duration::from_secs(100_000))).await.unwrap();
     assert!(bench.elapsed() < 50_000, "the drain came to its own end");
     quiet().await;
-    let ended = ended.lock().unwrap();
+    let ended = std::mem::take(&mut *ended.lock().unwrap());
     assert_eq!(ended.len(), ids.len());
     let count = |matches: fn(&Result<Vec<serde_json::Value>, PlanError>) -> bool| {
         ended[before..].iter().filter(|(_, outcome)| matches(outcome)).count()
@@ -1086,9 +1089,12 @@ async fn any_interleaving(slots: usize, moves: Vec<Move>) {
     assert_eq!(counts, (count(Result::is_ok), failed, cancelled, 0), "{:?}", &ended[before..]);
     let most = bench.service.most.load(Ordering::SeqCst);
     assert!(most <= slots, "{most} in flight, with {slots} slots");
-    // Each attempt had the slot of its own run.
-    for id in &ids {
-        let events: Vec<String> = history_of(&actors, id).await;
+    one_attempt_at_a_time(&actors, &ids).await;
+}
+
+async fn one_attempt_at_a_time(actors: &Actors, ids: &[String]) {
+    for id in ids {
+        let events: Vec<String> = history_of(actors, id).await;
         let open = events.iter().fold(0_i32, |open, event| match event.split(' ').next().unwrap() {
             "task.started" => {
                 assert_eq!(open, 0, "{id}: {events:?}");
