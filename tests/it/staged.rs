@@ -306,7 +306,7 @@ macro_rules! frozen {
             $(
                 #[actix::test]
                 async fn $test() {
-                    crate::timed::in_the_end(super::$test::<crate::recovery::Volatile>()).await;
+                    crate::staged::in_the_end(super::$test::<crate::recovery::Volatile>()).await;
                 }
             )*
         }
@@ -316,7 +316,7 @@ macro_rules! frozen {
             $(
                 #[actix::test]
                 async fn $test() {
-                    crate::timed::in_the_end(super::$test::<crate::recovery::Sqlite>()).await;
+                    crate::staged::in_the_end(super::$test::<crate::recovery::Sqlite>()).await;
                 }
             )*
         }
