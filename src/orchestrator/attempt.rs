@@ -133,11 +133,12 @@ impl Runner {
                 },
             ));
         }
+        let mut polled = true;
         let scope = Arc::clone(&self.scope);
         let mut cancelled = pin!(scope.cancellation.cancelled());
         let at = limit.as_ref().map(|limit| limit.at);
         loop {
-            match self.hear(&mut call, Some(cancelled.as_mut()), at).await {
+            match self.hear(&mut call, Some(cancelled.as_mut()), at, &mut polled).await {
                 Heard::Result(result) => return Ok(Ended::Returned(result)),
                 Heard::Nothing => {}
                 Heard::Request(request) => {
@@ -163,18 +164,22 @@ impl Runner {
         }
     }
 
-    /// What comes first. The result, if it is there: it counts.
+    /// What comes first. The result, if it is there: it counts. `polled`: the call has just been asked for it.
     async fn hear(
         &self,
         call: &mut Call,
         mut cancelled: Option<Pin<&mut WaitForCancellationFuture<'_>>>,
         limit: Option<SystemTime>,
+        polled: &mut bool,
     ) -> Heard {
         let watch = Rc::clone(&self.watch);
         let mut poked = pin!(watch.poked());
         let mut timer = pin!(self.until(limit));
         poll_fn(|cx| {
-            if let Poll::Ready(result) = call.poll_result(cx) {
+            // One that has just been asked has yielded, and is asked again when something wakes us.
+            if !std::mem::take(polled)
+                && let Poll::Ready(result) = call.poll_result(cx)
+            {
                 return Poll::Ready(Heard::Result(result));
             }
             if cancelled.as_mut().is_some_and(|cancelled| cancelled.as_mut().poll(cx).is_ready()) {
@@ -212,7 +217,7 @@ impl Runner {
         }
         // Whether or not that could be stored, nothing else runs until the code has ended.
         let result = loop {
-            match self.hear(&mut call, None, None).await {
+            match self.hear(&mut call, None, None, &mut false).await {
                 Heard::Result(result) => break result,
                 Heard::Request(request) => {
                     let served = self.serve(request).await;
@@ -242,7 +247,7 @@ impl Runner {
         let over = self.clock.now().checked_add(grace);
         loop {
             let listen = expired.is_ok().then_some(cancelled.as_mut());
-            match self.hear(&mut call, listen, over).await {
+            match self.hear(&mut call, listen, over, &mut false).await {
                 // What it returns now does not count.
                 Heard::Result(_) => break,
                 Heard::Cancelled => return self.stop(call).await,

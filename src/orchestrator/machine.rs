@@ -310,13 +310,12 @@ fn fail(plan: &CheckedPlan, at: Position, failure: Arc<StepFailure>, then: Then,
     let will_retry = next_attempt_at.is_some();
     let task_id = step_id(plan, at);
     let mut events = Vec::with_capacity(3);
-    events.push(EventKind::TaskFailed {
-        task_id: Arc::clone(&task_id),
-        attempt: at.attempt,
-        will_retry,
-        next_attempt_at,
-        failure: Arc::clone(&failure),
-    });
+    // A plan without steps may come to its deadline, too.
+    if plan.get(at.cursor).is_some() {
+        let (task_id, failure) = (Arc::clone(&task_id), Arc::clone(&failure));
+        let attempt = at.attempt;
+        events.push(EventKind::TaskFailed { task_id, attempt, will_retry, next_attempt_at, failure });
+    }
     if escalate && !will_retry {
         let reason = Arc::from(&*failure.message);
         events.push(EventKind::EscalationNeeded { task_id: Arc::clone(&task_id), reason });

@@ -110,7 +110,10 @@ impl Waiting {
             Some(deadline) => {
                 let error = StepError::limit(deadline.limit().exceeded);
                 let failure = Arc::new(StepFailure::record(error.kind(), &*error));
-                let input = Input::Failed { failure, then: Then::Abort, escalate: false };
+                let policy = self.plan.get(self.at.cursor).and_then(|step| step.step.policy());
+                let tried = self.at.attempt > 0 && !self.at.step.fallback;
+                let escalate = tried && policy.is_some_and(|policy| policy.escalate);
+                let input = Input::Failed { failure, then: Then::Abort, escalate };
                 machine::decide(&self.plan, self.at, None, input)
             }
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use actix::prelude::*;
 use lunacore::limits::MAX_WAIT;
 use lunacore::testing::{Fault, FaultyStore};
 use lunacore::*;
@@ -640,5 +641,56 @@ async fn a_total_timeout_counts_while_the_process_is_down() {
         assert_eq!((kind, limit_of(&source)), (FailureKind::TotalTimeout, ("total timeout", 18 * SECOND)));
         assert_eq!(told(&actors).await.last().unwrap(), "20000 plan.failed a total_timeout");
         bury(actors).await;
+    }
+}
+
+/// It goes without a task that failed, for there is none.
+#[actix::test]
+async fn a_plan_without_steps_comes_to_its_deadline_in_the_queue_too() {
+    let actors = life().await;
+    let first =
+        submit(&actors, ExecutePlan::new([Step::new("long", || tokio::time::sleep(10 * SECOND))])).await;
+    let empty = ExecutePlan::new(Vec::new()).run_id("empty").deadline(SECOND);
+    let error = execute(&actors, empty).await.unwrap_err();
+    assert!(matches!(error, PlanError::DeadlineExceeded { index: 0, .. }), "{error:?}");
+    assert_eq!(history(&actors, "empty").await, ["0 plan.accepted", "1000 plan.failed  deadline"]);
+    first.await.unwrap();
+}
+
+/// Whoever asked to be told is told, also where the plan was taken up again and waits for a slot.
+#[actix::test]
+async fn a_deadline_in_the_line_after_a_restart_is_escalated() {
+    for disk in Disk::each() {
+        let clock = virtual_time().await;
+        let registry = || {
+            RegistryAllocator::new()
+                .register("down", || async { Err::<(), _>("down") })
+                .register("long", || tokio::time::sleep(100 * SECOND))
+        };
+        // Two at a time at first, so that both have been tried; then one.
+        let store = FaultyStore::new(disk.open().await, Fault::Die, 4);
+        let memory = ProjectMemory::with_store(store).clock(clock.clone()).start();
+        let bus = EventBus::new().start();
+        let orchestrator = ExecutionOrchestrator::new(bus.clone(), memory.clone(), registry().start());
+        let orchestrator = orchestrator.clock(clock.clone()).max_concurrent_plans(2).start();
+        let life = Actors { orchestrator, bus, memory };
+        let careful = Step::named("a").uses("down").escalate_on_failure();
+        let careful = careful.retry(Retry::fixed(10 * SECOND).max_attempts(9));
+        submit(&life, ExecutePlan::new([Step::named("l").uses("long")]).run_id("long")).await;
+        submit(&life, plan([careful]).deadline(15 * SECOND)).await;
+        reaches(&life, "r", RunState::BackingOff).await;
+        bury(life).await;
+        let life = live(disk.open().await, &clock, registry(), 1.0);
+        tokio::time::sleep(20 * SECOND).await;
+        let told = history(&life, "r").await;
+        assert_eq!(
+            told[4..],
+            [
+                "15000 task.failed a 1 deadline",
+                "15000 escalation.needed a: the plan was not done after 15s, its deadline",
+                "15000 plan.failed a deadline"
+            ]
+        );
+        bury(life).await;
     }
 }

@@ -412,6 +412,7 @@ async fn a_restart_waits_only_for_the_rest_of_a_delay() {
                 "0 task.started a 1",
                 "0 task.failed a 1 error, again at 15000",
                 "3000 plan.resumed 0",
+                "3000 task.waiting a",
                 "15000 task.started a 2",
                 "15000 task.completed a",
                 "15000 plan.completed"
@@ -464,10 +465,11 @@ async fn a_closure_that_decides_is_missed_by_name_and_its_run_goes_on_when_the_p
         assert_eq!(info.reason.as_deref(), Some(reason));
         assert_eq!(execute(&actors, plan([step()])).await.unwrap(), ["up"]);
         assert_eq!(
-            told(&actors).await[2..5],
+            told(&actors).await[2..6],
             [
                 format!("3000 plan.interrupted: {reason}"),
                 "3000 plan.resumed 0".to_owned(),
+                "3000 task.waiting a".to_owned(),
                 "15000 task.started a 2".to_owned()
             ]
         );

@@ -379,6 +379,7 @@ async fn the_rest_of_a_delay_is_waited_after_a_pause<W: World>() {
             "task.failed call",
             "plan.paused",
             "plan.resumed",
+            "task.waiting call",
             "task.started call#2",
             "task.completed call",
             "plan.completed"
