@@ -137,8 +137,8 @@ pub use id::IdFault;
 pub use memory::{
     Access, Attach, Claim, Commit, Committed, Delete, FindRun, FoundRun, Get, GetOutputs, GetRun,
     ListBreakers, ListKeys, ListRuns, ListUnfinished, ListVersions, MemoryError, NewArtifact, NewRun,
-    Operation, ProjectMemory, Put, ReadHistory, Reader, RecordBreaker, RunUpdate, Store, StoreError,
-    VolatileStore,
+    Operation, ProjectMemory, Put, ReadHistory, Reader, RecordBreaker, RunUpdate, StepOutput, Store,
+    StoreError, VolatileStore,
 };
 #[cfg(feature = "sqlite")]
 pub use memory::{LockHolder, OpenError, SqliteStore};

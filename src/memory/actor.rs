@@ -15,7 +15,7 @@ use super::volatile::VolatileStore;
 use super::write::{
     Answer, Batch, Queue, Queueable, Waiter, Write, guard, recover, take_events, write_batch, write_one,
 };
-use crate::artifact::{Artifact, TASK_RESULT, task_key};
+use crate::artifact::{Artifact, task_key};
 use crate::clock::Clock;
 use crate::event::Event;
 use crate::id::{check_id, uuid_at};
@@ -122,9 +122,7 @@ impl ProjectMemory {
             }
         }
         for artifact in &commit.artifacts {
-            if &*artifact.artifact_type != TASK_RESULT {
-                self.access.check(&commit.project, &artifact.key, Operation::Write)?;
-            }
+            self.access.check(&commit.project, &artifact.key, Operation::Write)?;
         }
         Ok(())
     }

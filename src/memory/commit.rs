@@ -26,10 +26,9 @@ pub struct Commit {
     pub accept: Option<Box<NewRun>>,
     /// Where the run stands once this is stored.
     pub update: RunUpdate,
-    /// The output of the step that this commit completes: its index, and what it returned.
-    pub output: Option<(usize, Output)>,
-    /// New versions of artifacts. With an output, the first is the artifact of that output: its data is the output's
-    /// string form, or its raw bytes.
+    /// The step that this commit completes, and what it returned.
+    pub output: Option<StepOutput>,
+    /// What that step staged: new versions of artifacts, behind that of its result.
     pub artifacts: Vec<NewArtifact>,
     /// What happened, in order. The store numbers them.
     pub events: Vec<EventKind>,
@@ -130,6 +129,29 @@ impl RunUpdate {
             failure: None,
             reason: None,
         }
+    }
+}
+
+/// The step that a commit completes, and what it returned.
+///
+/// Its artifact, which the store keeps too, is the next version of `task:{step_id}`: of the type `task_result`, with the meta
+/// `{"step": …, "step_id": …}`, and with [`Output::to_data`] for content.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct StepOutput {
+    /// The step's place in the plan, from 0.
+    pub step: usize,
+    /// Its id.
+    pub step_id: Arc<str>,
+    /// What it returned.
+    pub output: Output,
+}
+
+impl StepOutput {
+    /// The output of the step with this index and id.
+    #[must_use]
+    pub fn new(step: usize, step_id: Arc<str>, output: Output) -> Self {
+        Self { step, step_id, output }
     }
 }
 

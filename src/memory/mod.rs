@@ -8,6 +8,7 @@ mod actor;
 mod claims;
 mod commit;
 mod error;
+mod kept;
 mod messages;
 mod outlet;
 mod read;
@@ -19,7 +20,7 @@ mod write;
 
 pub use access::{Access, Operation};
 pub use actor::ProjectMemory;
-pub use commit::{Claim, Commit, Committed, NewArtifact, NewRun, RunUpdate};
+pub use commit::{Claim, Commit, Committed, NewArtifact, NewRun, RunUpdate, StepOutput};
 pub use error::{MemoryError, StoreError};
 pub use messages::{
     Attach, Delete, FindRun, FoundRun, Get, GetOutputs, GetRun, ListBreakers, ListKeys, ListRuns,

@@ -1,17 +1,14 @@
-use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use serde_json::{Map, Value};
-use uuid::Uuid;
-
-use super::commit::{Commit, NewArtifact, NewRun, RunUpdate};
+use super::commit::{Commit, NewArtifact, NewRun, RunUpdate, StepOutput};
 use super::error::{MemoryError, StoreError};
+use super::kept::{Content, Kept, Key, Meta, Other, Versions};
 use super::messages::{Put, RecordBreaker};
 use super::store::{Reader, Store};
-use crate::artifact::{Artifact, ArtifactData};
+use crate::artifact::{Artifact, task_key};
 use crate::event::{Event, EventKind};
 use crate::id::{Ids, uuid_at};
 use crate::limits::{VOLATILE_EVENTS, VOLATILE_FINISHED_RUNS};
@@ -40,55 +37,6 @@ pub struct VolatileStore {
     events: VecDeque<Event>,
 }
 
-/// A key of an artifact behind its first bytes as a number, which tell most keys apart in one comparison: calls of `memcmp`
-/// would be a tenth of what a step costs. In the order of the keys as texts, and found by them.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    head: u128,
-    text: Box<str>,
-}
-
-impl From<String> for Key {
-    fn from(text: String) -> Self {
-        let mut head = [0; 16];
-        for (place, byte) in head.iter_mut().zip(text.bytes()) {
-            *place = byte;
-        }
-        Self { head: u128::from_be_bytes(head), text: text.into_boxed_str() }
-    }
-}
-
-impl Borrow<str> for Key {
-    fn borrow(&self) -> &str {
-        &self.text
-    }
-}
-
-#[derive(Debug, Default)]
-struct Versions {
-    last: u64,
-    kept: Vec<Kept>,
-}
-
-/// An artifact without what its place says already.
-#[derive(Debug)]
-struct Kept {
-    id: Uuid,
-    version: u64,
-    artifact_type: Arc<str>,
-    created_at: SystemTime,
-    meta: Meta,
-    run_id: Option<RunId>,
-    data: ArtifactData,
-}
-
-/// The meta of a step's artifact is made when it is read: as a map it would be larger than most results.
-#[derive(Debug)]
-enum Meta {
-    Step(usize, Arc<str>),
-    Free(Map<String, Value>),
-}
-
 #[derive(Debug)]
 struct Run {
     record: RunRecord,
@@ -98,53 +46,6 @@ struct Run {
     turn: Option<SystemTime>,
     /// The last event that was stored before its first.
     before: u64,
-}
-
-impl Meta {
-    fn to_map(&self) -> Map<String, Value> {
-        match self {
-            Self::Step(index, step_id) => Map::from_iter([
-                ("step".to_owned(), Value::from(*index)),
-                ("step_id".to_owned(), Value::from(&**step_id)),
-            ]),
-            Self::Free(map) => map.clone(),
-        }
-    }
-}
-
-impl Kept {
-    fn to_artifact(&self, project: &Project, key: &str) -> Artifact {
-        Artifact {
-            id: self.id,
-            project: project.clone(),
-            key: key.to_owned(),
-            version: self.version,
-            artifact_type: Arc::clone(&self.artifact_type),
-            created_at: self.created_at,
-            meta: self.meta.to_map(),
-            run_id: self.run_id.clone(),
-            data: self.data.clone(),
-        }
-    }
-}
-
-impl Versions {
-    /// Versions are kept in ascending order.
-    fn find(&self, version: u64) -> Option<usize> {
-        self.kept.binary_search_by_key(&version, |kept| kept.version).ok()
-    }
-
-    fn push(&mut self, mut kept: Kept) -> &Kept {
-        self.last += 1;
-        kept.version = self.last;
-        // Most keys have one version: no room is kept for more until there are.
-        if self.kept.is_empty() {
-            self.kept.reserve_exact(1);
-        }
-        self.kept.push(kept);
-        // Just pushed, so the index is there.
-        &self.kept[self.kept.len() - 1]
-    }
 }
 
 impl VolatileStore {
@@ -176,7 +77,7 @@ impl VolatileStore {
         &mut self,
         run_id: &RunId,
         update: RunUpdate,
-        output: Option<(usize, Output)>,
+        completed: Option<&StepOutput>,
         at: SystemTime,
     ) -> bool {
         if self.runs.get(&self.latest).is_none_or(|run| run.record.run_id != *run_id) {
@@ -189,20 +90,20 @@ impl VolatileStore {
         (record.cursor, record.attempt, record.failure, record.reason) = (cursor, attempt, failure, reason);
         (record.step, record.pausing) = (step, pausing);
         record.enter(state, at);
-        if output.is_some() {
+        if completed.is_some() {
             *turn = Some(at);
         }
         record.step.since = step.since.or(*turn).or(record.started_at);
         if state.is_final() && !was_final {
             self.finished.push_back(self.latest);
         }
-        if let Some((index, output)) = output {
+        if let Some(StepOutput { step, output, .. }) = completed {
             if outputs.is_empty() {
                 // All at once, since most plans come to their end, and growing by and by copies everything twice.
                 outputs.reserve_exact(record.steps);
             }
-            outputs.truncate(index);
-            outputs.push(output);
+            outputs.truncate(*step);
+            outputs.push(output.clone());
         }
         while self.finished.len() > VOLATILE_FINISHED_RUNS {
             let oldest = self.finished.pop_front().and_then(|order| self.runs.remove(&order));
@@ -255,16 +156,22 @@ impl Store for VolatileStore {
         if let Some(new) = accept {
             self.accept(&run_id, &project, *new, at)?;
         }
-        if !self.advance(&run_id, update, output, at) {
+        if !self.advance(&run_id, update, output.as_ref(), at) {
             return Err(StoreError::new(format!("run {run_id} was never accepted")).into());
         }
         let (ids, at) = Ids::at(at);
-        if !artifacts.is_empty() {
+        if output.is_some() || !artifacts.is_empty() {
             let keys = self.projects.entry(project).or_default();
-            for NewArtifact { key, artifact_type, step: (index, step_id), data } in artifacts {
-                let (id, meta, run_id) = (ids.make(), Meta::Step(index, step_id), Some(run_id.clone()));
-                let kept = Kept { id, version: 0, artifact_type, created_at: at, meta, run_id, data };
+            let mut keep = |key: String, content: Content| {
+                let kept = Kept::new(ids.make(), at, Some(run_id.clone()), content);
                 keys.entry(key.into()).or_default().push(kept);
+            };
+            if let Some(StepOutput { step, step_id, output }) = output {
+                keep(task_key(&step_id), Content::Result(step, output));
+            }
+            for NewArtifact { key, artifact_type, step: (step, step_id), data } in artifacts {
+                let meta = Meta::Step(step, step_id);
+                keep(key, Content::Other(Box::new(Other { artifact_type, meta, data })));
             }
         }
         self.breakers.extend(breakers.into_iter().map(|breaker| (Arc::clone(&breaker.name), breaker)));
@@ -284,8 +191,8 @@ impl Store for VolatileStore {
     fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, MemoryError> {
         let (project, key) = (put.project().clone(), put.key().to_owned());
         let (artifact_type, meta, data) = put.into_parts();
-        let (id, meta) = (uuid_at(at), Meta::Free(meta));
-        let kept = Kept { id, version: 0, artifact_type, created_at: at, meta, run_id: None, data };
+        let other = Other { artifact_type, meta: Meta::Free(meta), data };
+        let kept = Kept::new(uuid_at(at), at, None, Content::Other(Box::new(other)));
         let keys = self.projects.entry(project.clone()).or_default();
         Ok(keys.entry(key.clone().into()).or_default().push(kept).to_artifact(&project, &key))
     }

@@ -17,10 +17,9 @@ use super::links::{Links, stored};
 use super::machine::{self, Ahead, Decision, Input, Position};
 use super::messages::{PauseOutcome, ResumeOutcome, RetryOutcome};
 use super::watch::{Reply, Request, Watch};
-use crate::artifact::{ArtifactData, task_key, task_result};
 use crate::clock::Clock;
-use crate::memory::{Claim, Commit, MemoryError, NewArtifact, RunUpdate};
-use crate::plan::{CheckedPlan, Output, Policy, RunScope, StagedArtifact, StepError, to_data};
+use crate::memory::{Claim, Commit, MemoryError, NewArtifact, RunUpdate, StepOutput};
+use crate::plan::{CheckedPlan, Output, Policy, RunScope, StagedArtifact, StepError};
 use crate::project::Project;
 use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure};
 
@@ -55,7 +54,7 @@ pub(crate) struct Runner {
 /// What goes into the next commit, besides the decision.
 #[derive(Default)]
 pub(super) struct Yield {
-    output: Option<(usize, Output)>,
+    output: Option<StepOutput>,
     artifacts: Vec<NewArtifact>,
 }
 
@@ -170,7 +169,7 @@ impl Runner {
     fn send(&mut self, decision: Decision, produced: Yield) -> Sent {
         let (to, failure) = (decision.to, decision.failure.clone());
         let mut commit = commit_of(&self.scope.run_id, &self.project, self.durability, decision);
-        let output = produced.output.as_ref().map(|(_, output)| output.clone());
+        let output = produced.output.as_ref().map(|step| step.output.clone());
         (commit.output, commit.artifacts) = (produced.output, produced.artifacts);
         breakers::tell(&self.changes, &mut commit);
         Sent { to, failure, request: self.links.commit.send(commit), output }
@@ -332,20 +331,17 @@ pub(crate) fn commit_of(
     commit
 }
 
-/// What a completed step leaves: its output, its artifact, and the artifacts that it staged.
+/// What a completed step leaves: its output, and the artifacts that it staged.
 pub(super) fn produce(
-    index: usize,
+    step: usize,
     step_id: &Arc<str>,
     output: &Output,
     staged: Vec<StagedArtifact>,
 ) -> Result<Yield, StepError> {
-    let data = to_data(output)?;
-    let new = |key: String, artifact_type: Arc<str>, data: ArtifactData| {
-        NewArtifact::new(key, artifact_type, (index, Arc::clone(step_id)), data)
+    output.check()?;
+    let of_step = |StagedArtifact { key, data }| {
+        NewArtifact::new(key, Arc::from("data"), (step, Arc::clone(step_id)), data)
     };
-    let mut artifacts = Vec::with_capacity(1 + staged.len());
-    artifacts.push(new(task_key(step_id), task_result(), data));
-    artifacts
-        .extend(staged.into_iter().map(|StagedArtifact { key, data }| new(key, Arc::from("data"), data)));
-    Ok(Yield { output: Some((index, output.clone())), artifacts })
+    let artifacts = staged.into_iter().map(of_step).collect();
+    Ok(Yield { output: Some(StepOutput::new(step, Arc::clone(step_id), output.clone())), artifacts })
 }

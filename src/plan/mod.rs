@@ -18,7 +18,6 @@ pub use context::StepContext;
 pub(crate) use context::{RunScope, StagedArtifact};
 pub use error::{BreakerOpen, ContextError, LimitExceeded, OutputError, RecordedError, StepError, StepPanic};
 pub use into_callable::IntoCallable;
-pub(crate) use output::to_data;
 pub use output::{IntoOutput, Json, Output};
 pub(crate) use policy::{Handling, Policy};
 pub use policy::{InvalidPolicy, OnFailure, WhenOpen};

@@ -60,6 +60,37 @@ impl Output {
         }
     }
 
+    /// The content of its artifact: the string form, or the raw bytes.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use lunacore::{ArtifactData, IntoOutput};
+    ///
+    /// assert_eq!("plain".into_output()?.to_data(), ArtifactData::from("plain"));
+    /// assert_eq!(Bytes::from_static(b"raw").into_output()?.to_data(), ArtifactData::from(&b"raw"[..]));
+    /// # Ok::<(), lunacore::StepError>(())
+    /// ```
+    #[must_use]
+    pub fn to_data(&self) -> ArtifactData {
+        match self {
+            Self::Json(_) => ArtifactData::Text(Arc::from(self.to_text())),
+            Self::Bytes(bytes) => ArtifactData::Bytes(bytes.clone()),
+        }
+    }
+
+    /// Refuses what nests too deep, or whose artifact would be over [`MAX_OUTPUT_BYTES`].
+    pub(crate) fn check(&self) -> Result<(), OutputError> {
+        let bytes = match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Json(value) => match &**value {
+                Value::String(text) => text.len(),
+                value if json::is_too_deep(value) => return Err(OutputError::TooDeep),
+                value => json::size(value),
+            },
+        };
+        if bytes > MAX_OUTPUT_BYTES { Err(OutputError::TooLarge { bytes }) } else { Ok(()) }
+    }
+
     /// Reads the output as a `T`. Bytes can be read as `Bytes`, as a sequence of numbers, or, when they are UTF-8, as
     /// a string; as a `Value` they are their JSON form.
     ///
@@ -182,18 +213,6 @@ pub struct Json<T>(pub T);
 
 fn of_value(value: Value) -> Output {
     Output::Json(Arc::new(value))
-}
-
-/// The content of the output's artifact: raw bytes, or the string form. Refuses what nests too deep or is over
-/// [`MAX_OUTPUT_BYTES`].
-pub(crate) fn to_data(output: &Output) -> Result<ArtifactData, OutputError> {
-    let data = match output {
-        Output::Bytes(bytes) => ArtifactData::Bytes(bytes.clone()),
-        Output::Json(value) if json::is_too_deep(value) => return Err(OutputError::TooDeep),
-        Output::Json(_) => ArtifactData::Text(Arc::from(output.to_text())),
-    };
-    let bytes = data.len();
-    if bytes > MAX_OUTPUT_BYTES { Err(OutputError::TooLarge { bytes }) } else { Ok(data) }
 }
 
 macro_rules! outputs_by_from {

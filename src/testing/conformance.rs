@@ -9,10 +9,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::artifact::{ArtifactData, task_key, task_result};
+use crate::artifact::ArtifactData;
 use crate::event::{Event, EventKind};
-use crate::memory::{Claim, Commit, MemoryError, NewArtifact, NewRun, Put, RunUpdate, Store};
-use crate::plan::{IntoOutput, Output, PlanRecord, Step, to_data};
+use crate::memory::{Claim, Commit, MemoryError, NewArtifact, NewRun, Put, RunUpdate, StepOutput, Store};
+use crate::plan::{IntoOutput, Output, PlanRecord, Step};
 use crate::project::Project;
 use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure};
 
@@ -63,11 +63,9 @@ fn completed(run: &str, index: usize, steps: usize, output: impl IntoOutput) -> 
     let (state, attempt) = if last { (RunState::Completed, 1) } else { (RunState::Running, 1) };
     let mut commit = Commit::new(run_id(run), Project::default(), RunUpdate::new(state, index + 1, attempt));
     let step = (index, Arc::clone(&task_id));
-    let artifact =
-        NewArtifact::new(task_key(&task_id), task_result(), step.clone(), to_data(&output).unwrap());
     let note = NewArtifact::new("notes".to_owned(), Arc::from("data"), step, ArtifactData::from("further"));
-    commit.artifacts = vec![artifact, note];
-    commit.output = Some((index, output.clone()));
+    commit.artifacts = vec![note];
+    commit.output = Some(StepOutput::new(index, Arc::clone(&task_id), output.clone()));
     let next = if last { EventKind::PlanCompleted {} } else { started(index + 1) };
     commit.events = vec![EventKind::TaskCompleted { task_id, result: output }, next];
     commit
@@ -221,7 +219,7 @@ pub fn outputs_come_back_as_they_were<S: Store>(mut open: impl FnMut() -> S) {
     assert_eq!(store.outputs(&run_id("b")).unwrap(), None);
     for (index, output) in outputs.iter().enumerate() {
         let artifact = store.artifact(&Project::default(), &format!("task:s{index}"), None).unwrap().unwrap();
-        assert_eq!(artifact.data, to_data(output).unwrap());
+        assert_eq!(artifact.data, output.to_data());
     }
 }
 

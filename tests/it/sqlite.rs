@@ -62,7 +62,7 @@ fn outputs_events_and_artifacts_come_back_as_they_were_and_are_stored_once() {
     assert_eq!(sqlite.run_events(&run_id("r"), 0, 1_000).unwrap(), events);
     for (n, output) in outputs.iter().enumerate() {
         let artifact = latest(&sqlite, &format!("task:s{n}")).unwrap();
-        assert_eq!(artifact.data, data(output));
+        assert_eq!(artifact.data, output.to_data());
         assert_eq!(Value::from(artifact.meta), json!({ "step": n, "step_id": format!("s{n}") }));
         assert_eq!((&*artifact.artifact_type, artifact.run_id), ("task_result", Some(run_id("r"))));
     }
@@ -126,20 +126,20 @@ fn a_page_of_events_may_begin_and_end_anywhere() {
 }
 
 #[test]
-fn what_is_not_the_result_itself_is_stored_as_given() {
+fn what_only_looks_like_the_result_is_stored_as_given() {
     let (_folder, path) = place();
     let mut sqlite = SqliteStore::open(&path).unwrap();
     let output = "x".into_output().unwrap();
-    let mut odd = step("r", 0, 2, &output, 0);
-    odd.artifacts[0].data = ArtifactData::from("another text");
-    let mut renamed = step("r", 1, 2, &output, 0);
-    renamed.artifacts[0].key = "elsewhere".to_owned();
+    let mut odd = step("r", 0, 1, &output, 0);
+    odd.artifacts = vec![further("task:s0", 0, "another text"), further("elsewhere", 7, "x")];
     let bytes = Output::Bytes(Bytes::from_static(b"\xff"));
-    renamed.events.push(EventKind::TaskCompleted { task_id: step_id(7), result: bytes });
-    let events = store(&mut sqlite, [accept("r", 2, RunState::Running), odd, renamed]);
-    assert_eq!(latest(&sqlite, "task:s0").unwrap().text(), Some("another text"));
+    odd.events.push(EventKind::TaskCompleted { task_id: step_id(7), result: bytes });
+    let events = store(&mut sqlite, [accept("r", 1, RunState::Running), odd]);
+    let version = |version| sqlite.artifact(&Project::default(), "task:s0", Some(version)).unwrap().unwrap();
+    assert_eq!((version(1).text(), &*version(1).artifact_type), (Some("x"), "task_result"));
+    assert_eq!((version(2).text(), &*version(2).artifact_type), (Some("another text"), "data"));
     let elsewhere = latest(&sqlite, "elsewhere").unwrap();
-    assert_eq!((elsewhere.text(), &elsewhere.meta["step_id"]), (Some("x"), &json!("s1")));
+    assert_eq!((elsewhere.text(), &elsewhere.meta["step_id"]), (Some("x"), &json!("s7")));
     assert_eq!(sqlite.events(0, 1_000).unwrap(), events);
 }
 

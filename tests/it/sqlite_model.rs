@@ -42,14 +42,6 @@ pub fn outputs() -> Vec<Output> {
     json.chain(bytes.map(|bytes| Output::Bytes(Bytes::from_static(bytes)))).collect()
 }
 
-/// The content of an output's artifact.
-pub fn data(output: &Output) -> ArtifactData {
-    match output {
-        Output::Bytes(bytes) => ArtifactData::from(bytes.clone()),
-        json => ArtifactData::from(&*json.to_text()),
-    }
-}
-
 pub fn step_id(step: usize) -> Arc<str> {
     Arc::from(format!("s{step}"))
 }
@@ -79,18 +71,19 @@ pub fn accept(run: &str, steps: usize, state: RunState) -> Commit {
     commit
 }
 
+/// An artifact that a step staged.
+pub fn further(key: impl Into<String>, step: usize, text: &str) -> NewArtifact {
+    NewArtifact::new(key.into(), Arc::from("data"), (step, step_id(step)), ArtifactData::from(text))
+}
+
 /// The commit of a step's result, with so many further artifacts.
 pub fn step(run: &str, step: usize, of: usize, output: &Output, staged: usize) -> Commit {
     let ends = step + 1 == of;
     let (state, attempt) = if ends { (RunState::Completed, 0) } else { (RunState::Running, 1) };
     let mut commit = Commit::new(run_id(run), Project::default(), RunUpdate::new(state, step + 1, attempt));
-    let artifact =
-        |key: String, kind: &str, data| NewArtifact::new(key, Arc::from(kind), (step, step_id(step)), data);
-    commit.output = Some((step, output.clone()));
-    commit.artifacts = vec![artifact(format!("task:{}", step_id(step)), "task_result", data(output))];
-    let further =
-        (0..staged).map(|n| artifact(format!("k{n}"), "data", ArtifactData::from(format!("{run} {n}"))));
-    commit.artifacts.extend(further);
+    commit.output = Some(StepOutput::new(step, step_id(step), output.clone()));
+    let further = |n| further(format!("k{n}"), step, &format!("{run} {n}"));
+    commit.artifacts = (0..staged).map(further).collect();
     let completed = EventKind::TaskCompleted { task_id: step_id(step), result: output.clone() };
     commit.events = vec![completed, if ends { EventKind::PlanCompleted {} } else { started(step + 1) }];
     commit

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::rows::{Read, output};
 use crate::event::{Event, EventKind};
+use crate::memory::commit::StepOutput;
 use crate::plan::Output;
 
 /// The two types of every step, which take the short way. All others are taken as serde has them.
@@ -28,12 +29,12 @@ struct Short<'a> {
     attempt: Option<u32>,
 }
 
-/// Writes the payload of these events; answers the step whose stored output is the result of one. `output` is what is stored
-/// with them.
+/// Writes the payload of these events; answers the step whose stored output is the result of one. `completed` is what is
+/// stored with them.
 pub(super) fn payload(
     json: &mut Vec<u8>,
     events: &[Event],
-    output: Option<&(usize, Output)>,
+    completed: Option<&StepOutput>,
 ) -> Result<Option<usize>, serde_json::Error> {
     let mut step = None;
     json.push(b'[');
@@ -41,7 +42,7 @@ pub(super) fn payload(
         if index > 0 {
             json.push(b',');
         }
-        step = append(json, event.kind(), output)?.or(step);
+        step = append(json, event.kind(), completed)?.or(step);
     }
     json.push(b']');
     Ok(step)
@@ -51,7 +52,7 @@ pub(super) fn payload(
 fn append(
     json: &mut Vec<u8>,
     kind: &EventKind,
-    output: Option<&(usize, Output)>,
+    completed: Option<&StepOutput>,
 ) -> Result<Option<usize>, serde_json::Error> {
     match kind {
         EventKind::TaskStarted { task_id, agent_id, attempt, fallback: false } => {
@@ -66,7 +67,7 @@ fn append(
         EventKind::TaskCompleted { task_id, result } => {
             json.extend_from_slice(br#"{"type":"task.completed","task_id":"#);
             serde_json::to_writer(&mut *json, task_id)?;
-            let step = output.filter(|(_, output)| same(output, result)).map(|(step, _)| *step);
+            let step = completed.filter(|own| same(&own.output, result)).map(|own| own.step);
             match result {
                 _ if step.is_some() => {}
                 // Only of an event that tells of another output than the one that was stored with it.
@@ -157,14 +158,15 @@ mod tests {
     use std::time::SystemTime;
 
     /// All in one row.
-    fn round(kinds: &[EventKind], output: Option<&(usize, Output)>) -> (String, Option<usize>) {
+    fn round(kinds: &[EventKind], output: Option<&Output>) -> (String, Option<usize>) {
         let run_id: RunId = "r".parse().unwrap();
         let stored = |kind: &EventKind| Event::stored(1, SystemTime::now(), run_id.clone(), kind.clone());
         let events: Vec<Event> = kinds.iter().map(stored).collect();
         let mut json = Vec::new();
-        let step = payload(&mut json, &events, output).unwrap();
+        let completed = output.map(|output| StepOutput::new(4, Arc::from("a"), output.clone()));
+        let step = payload(&mut json, &events, completed.as_ref()).unwrap();
         let payload = String::from_utf8(json).unwrap();
-        let cell = output.filter(|_| step.is_some()).map(|(_, output)| match output {
+        let cell = output.filter(|_| step.is_some()).map(|output| match output {
             Output::Json(value) => rusqlite::types::Value::from(value.to_string()),
             Output::Bytes(bytes) => rusqlite::types::Value::from(bytes.to_vec()),
         });
@@ -242,12 +244,12 @@ mod tests {
         let completed =
             |result: &Output| EventKind::TaskCompleted { task_id: Arc::from("a"), result: result.clone() };
         let left_out = (r#"[{"type":"task.completed","task_id":"a"}]"#.to_owned(), Some(4));
-        assert_eq!(round(&[completed(&stored)], Some(&(4, stored.clone()))), left_out);
-        assert_eq!(round(&[completed(&other)], Some(&(4, other.clone()))), left_out);
+        assert_eq!(round(&[completed(&stored)], Some(&stored)), left_out);
+        assert_eq!(round(&[completed(&other)], Some(&other)), left_out);
         assert_eq!(round(&[completed(&stored)], None).1, None);
-        assert_eq!(round(&[completed(&stored)], Some(&(4, other.clone()))).1, None);
-        assert_eq!(round(&[completed(&other)], Some(&(4, stored.clone()))).1, None);
+        assert_eq!(round(&[completed(&stored)], Some(&other)).1, None);
+        assert_eq!(round(&[completed(&other)], Some(&stored)).1, None);
         let all = [completed(&other), completed(&stored), EventKind::PlanCompleted {}, completed(&stored)];
-        assert_eq!(round(&all, Some(&(4, stored))).1, Some(4));
+        assert_eq!(round(&all, Some(&stored)).1, Some(4));
     }
 }

@@ -38,16 +38,10 @@ pub(super) struct StepRow {
     pub(super) step: i64,
     pub(super) attempt: u32,
     pub(super) at: i64,
-    pub(super) artifact: Option<ResultArtifact>,
-    pub(super) output: OutputCell,
-}
-
-/// The artifact of its result: the number of the key, the version, and its id.
-#[derive(Debug)]
-pub(super) struct ResultArtifact {
     pub(super) key_no: i64,
     pub(super) version: i64,
-    pub(super) id: [u8; 16],
+    pub(super) artifact_id: [u8; 16],
+    pub(super) output: OutputCell,
 }
 
 /// An output as it is stored. Its JSON is in the text of what is pending.
@@ -83,13 +77,11 @@ impl Pending {
         let rows = self.events.len().max(self.steps.len());
         if is_last || rows >= SQLITE_PENDING_ROWS || self.text.len() >= SQLITE_PENDING_BYTES {
             self.store(connection)?;
-            self.text.clear();
-            self.text.shrink_to(SQLITE_PENDING_BYTES);
         }
         Ok(())
     }
 
-    /// Stores them all. The text stays, for a row that is being made.
+    /// Stores them all.
     pub(super) fn store(&mut self, connection: &Connection) -> Result<(), Fault> {
         let Self { steps, events, text } = self;
         insert(connection, &STEPS, steps, |row, cells| {
@@ -97,9 +89,9 @@ impl Pending {
             cells.bind(row.step)?;
             cells.bind(row.attempt)?;
             cells.bind(row.at)?;
-            cells.bind(row.artifact.as_ref().map(|artifact| artifact.key_no))?;
-            cells.bind(row.artifact.as_ref().map(|artifact| artifact.version))?;
-            cells.bind(row.artifact.as_ref().map(|artifact| artifact.id))?;
+            cells.bind(row.key_no)?;
+            cells.bind(row.version)?;
+            cells.bind(row.artifact_id)?;
             cells.bind(Raw(match &row.output {
                 OutputCell::Json(json) => ValueRef::Text(&text[json.clone()]),
                 OutputCell::Bytes(bytes) => ValueRef::Blob(bytes),
@@ -115,6 +107,8 @@ impl Pending {
         })?;
         steps.clear();
         events.clear();
+        text.clear();
+        text.shrink_to(SQLITE_PENDING_BYTES);
         Ok(())
     }
 }

@@ -7,11 +7,9 @@ use bytes::Bytes;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Row, ToSql};
 use serde::de::{DeserializeOwned, IntoDeserializer};
-use serde_json::Value;
 
 use super::error::{Fault, Unreadable};
-use crate::artifact::{ArtifactData, TASK_PREFIX, TASK_RESULT};
-use crate::memory::commit::NewArtifact;
+use crate::artifact::ArtifactData;
 use crate::plan::Output;
 use crate::project::Project;
 use crate::resilience::BreakerRecord;
@@ -174,19 +172,4 @@ pub(super) fn data_cell(data: &ArtifactData) -> Raw<'_> {
         ArtifactData::Text(text) => ValueRef::Text(text.as_bytes()),
         ArtifactData::Bytes(bytes) => ValueRef::Blob(bytes),
     })
-}
-
-/// Whether this is the artifact of a result, of which all can be told by the output. `json` is that as JSON, where it has such.
-pub(super) fn is_result(artifact: &NewArtifact, output: &Output, json: &[u8]) -> bool {
-    let is_content = match (output, &artifact.data) {
-        (Output::Bytes(own), ArtifactData::Bytes(bytes)) => own == bytes,
-        (Output::Json(value), ArtifactData::Text(text)) => match &**value {
-            Value::String(own) => **own == **text,
-            _ => json == text.as_bytes(),
-        },
-        _ => false,
-    };
-    is_content
-        && artifact.key.strip_prefix(TASK_PREFIX) == Some(&*artifact.step.1)
-        && &*artifact.artifact_type == TASK_RESULT
 }

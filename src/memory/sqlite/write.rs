@@ -11,16 +11,16 @@ use super::error::{Fault, OpenError};
 use super::events;
 use super::keys::Keys;
 use super::open;
-use super::pending::{EventRow, OutputCell, Pending, ResultArtifact, StepRow};
+use super::pending::{EventRow, OutputCell, Pending, StepRow};
 use super::read::{View, step_meta};
-use super::rows::{self, data_cell, is_result, micros, number};
+use super::rows::{self, data_cell, micros, number};
 use super::runs::{self, Moment, Run};
 use super::schema;
-use crate::artifact::Artifact;
+use crate::artifact::{Artifact, task_key};
 use crate::event::{Event, EventKind};
 use crate::id::{to_micros, uuid_at};
 use crate::limits::{SQLITE_EVENTS_PER_ROW, SQLITE_REMEMBERED};
-use crate::memory::commit::{Commit, NewArtifact};
+use crate::memory::commit::{Commit, NewArtifact, StepOutput};
 use crate::memory::error::{MemoryError, StoreError};
 use crate::memory::messages::{Put, RecordBreaker};
 use crate::memory::store::Reader;
@@ -149,7 +149,7 @@ impl Writer {
         let Commit { run_id, project, accept, update, output, artifacts, events, breakers, durability: _ } =
             commit;
         let moment = self.moment(at, events.len());
-        let step = output.as_ref().map(|(step, _)| *step);
+        let step = output.as_ref().map(|completed| completed.step);
         let is_final = update.state.is_final();
         let (no, attempt) = match accept {
             Some(new) => {
@@ -186,9 +186,8 @@ impl Writer {
         };
         // A commit that changes nothing must not pass for one that made SQLite sync.
         self.wrote |= output.is_some() || !artifacts.is_empty() || !events.is_empty();
-        let is_whole =
-            self.insert_result((no, attempt), &project, output.as_ref(), artifacts.first(), moment)?;
-        self.insert_artifacts(no, &project, artifacts.into_iter().skip(usize::from(is_whole)), moment)?;
+        self.insert_result((no, attempt), &project, output.as_ref(), moment)?;
+        self.insert_artifacts(no, &project, artifacts, moment)?;
         for breaker in &breakers {
             rows::store_breaker(&self.view.0, breaker)?;
         }
@@ -225,35 +224,27 @@ impl Writer {
         }
     }
 
-    /// The artifact of the output goes into the same row, where all of it follows from that. Answers whether it did.
+    /// The artifact of the result is in the same row, since all of it follows from that.
     fn insert_result(
         &mut self,
         (run, attempt): (i64, u32),
         project: &Project,
-        output: Option<&(usize, Output)>,
-        artifact: Option<&NewArtifact>,
+        completed: Option<&StepOutput>,
         moment: Moment,
-    ) -> Result<bool, Fault> {
-        let Some((step, output)) = output else { return Ok(false) };
-        let start = self.pending.text.len();
-        let cell = match output {
+    ) -> Result<(), Fault> {
+        let Some(StepOutput { step, step_id, output }) = completed else { return Ok(()) };
+        let (key_no, version) = self.next_version(project, &task_key(step_id))?;
+        let output = match output {
             Output::Bytes(bytes) => OutputCell::Bytes(bytes.clone()),
             Output::Json(value) => {
+                let start = self.pending.text.len();
                 serde_json::to_writer(&mut self.pending.text, value)?;
                 OutputCell::Json(start..self.pending.text.len())
             }
         };
-        let json = &self.pending.text[start..];
-        let artifact = match artifact {
-            Some(artifact) if artifact.step.0 == *step && is_result(artifact, output, json) => {
-                let (key_no, version) = self.next_version(project, &artifact.key)?;
-                Some(ResultArtifact { key_no, version, id: uuid_at(moment.at).into_bytes() })
-            }
-            _ => None,
-        };
-        let (is_whole, step, at) = (artifact.is_some(), number(*step), moment.micros);
-        self.pending.steps.push(StepRow { run, step, attempt, at, artifact, output: cell });
-        Ok(is_whole)
+        let (step, at, artifact_id) = (number(*step), moment.micros, uuid_at(moment.at).into_bytes());
+        self.pending.steps.push(StepRow { run, step, attempt, at, key_no, version, artifact_id, output });
+        Ok(())
     }
 
     /// The number of the key, and its next version.
@@ -269,7 +260,7 @@ impl Writer {
         &mut self,
         run: i64,
         project: &Project,
-        artifacts: impl Iterator<Item = NewArtifact>,
+        artifacts: Vec<NewArtifact>,
         moment: Moment,
     ) -> Result<(), Fault> {
         for NewArtifact { key, artifact_type, step: (step, step_id), data } in artifacts {
@@ -295,7 +286,7 @@ impl Writer {
         &mut self,
         run: Option<(i64, RunId)>,
         events: Vec<EventKind>,
-        output: Option<&(usize, Output)>,
+        completed: Option<&StepOutput>,
         moment: Moment,
     ) -> Result<Vec<Event>, Fault> {
         let (no, run_id) = run.unzip();
@@ -309,7 +300,7 @@ impl Writer {
                 text.extend_from_slice(event.id().as_bytes());
             }
             let ids = start..text.len();
-            let step = events::payload(text, events, output)?.map(number);
+            let step = events::payload(text, events, completed)?.map(number);
             let payload = ids.end..text.len();
             let (seq, at) = (number(first_seq), moment.micros);
             self.pending.events.push(EventRow { seq, run: no, at, step, ids, payload });
