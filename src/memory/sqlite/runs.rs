@@ -34,9 +34,9 @@ pub(super) fn insert(
     moment: Moment,
 ) -> Result<Option<i64>, Fault> {
     let sql = "INSERT INTO runs (run_id, tenant, project, name, steps, self_contained, durability, state, attempt, \
-               failure, reason, accepted_at, started_at, finished_at, first_seq, last_seq, fingerprint, plan, deadline, \
+               failure, reason, accepted_at, started_at, finished_at, first_seq, last_seq, plan, deadline, \
                step_since, step_until) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) \
                ON CONFLICT (run_id) DO NOTHING";
     let inserted = connection.prepare_cached(sql)?.execute(params![
         record.run_id.as_str(),
@@ -55,7 +55,6 @@ pub(super) fn insert(
         record.finished_at.map(micros),
         number(moment.first_seq),
         record.state.is_final().then_some(number(moment.last_seq)),
-        new.plan.fingerprint(),
         serde_json::to_string(&new.plan)?,
         record.deadline.map(micros),
         record.step.since.map(micros),

@@ -23,7 +23,6 @@ CREATE TABLE runs (
     finished_at INTEGER,
     first_seq INTEGER NOT NULL,
     last_seq INTEGER,
-    fingerprint TEXT NOT NULL,
     -- The last column: who reads the others never comes by a plan of a hundred thousand steps.
     plan TEXT NOT NULL
 ) STRICT;
