@@ -1,6 +1,8 @@
 //! Artifacts as the volatile store keeps them.
 
 use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -36,17 +38,21 @@ impl Borrow<str> for Key {
     }
 }
 
-#[derive(Debug, Default)]
+/// The versions of a key, of which there is one at least. Most keys have no other, so the latest needs no list.
+#[derive(Debug)]
 pub(super) struct Versions {
+    /// The largest number that there ever was.
     last: u64,
-    pub(super) kept: Vec<Kept>,
+    latest: Kept,
+    /// Those before it, in ascending order.
+    earlier: Vec<Kept>,
 }
 
 /// An artifact without what its place says already.
 #[derive(Debug)]
 pub(super) struct Kept {
     id: Uuid,
-    pub(super) version: u64,
+    version: u64,
     created_at: SystemTime,
     run_id: Option<RunId>,
     content: Content,
@@ -112,21 +118,59 @@ impl Kept {
 }
 
 impl Versions {
-    /// Versions are kept in ascending order.
-    pub(super) fn find(&self, version: u64) -> Option<usize> {
-        self.kept.binary_search_by_key(&version, |kept| kept.version).ok()
+    /// Those of a new key.
+    pub(super) fn new(mut first: Kept) -> Self {
+        first.version = 1;
+        Self { last: 1, latest: first, earlier: Vec::new() }
     }
 
     /// Takes it as the next version.
-    pub(super) fn push(&mut self, mut kept: Kept) -> &Kept {
+    pub(super) fn push(&mut self, mut next: Kept) {
         self.last += 1;
-        kept.version = self.last;
-        // Most keys have one version: no room is kept for more until there are.
-        if self.kept.is_empty() {
-            self.kept.reserve_exact(1);
-        }
-        self.kept.push(kept);
-        // Just pushed, so the index is there.
-        &self.kept[self.kept.len() - 1]
+        next.version = self.last;
+        self.earlier.push(std::mem::replace(&mut self.latest, next));
     }
+
+    /// A version, or the latest.
+    pub(super) fn get(&self, version: Option<u64>) -> Option<&Kept> {
+        match version {
+            Some(version) if version != self.latest.version => self.earlier.get(self.place(version)?),
+            _ => Some(&self.latest),
+        }
+    }
+
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.earlier.iter().chain([&self.latest]).map(|kept| kept.version)
+    }
+
+    /// Deletes a version, or all. `None`, if there is no such version; else whether there are others left.
+    pub(super) fn delete(&mut self, version: Option<u64>) -> Option<bool> {
+        let Some(version) = version else { return Some(false) };
+        if version != self.latest.version {
+            let place = self.place(version)?;
+            self.earlier.remove(place);
+        } else if let Some(before) = self.earlier.pop() {
+            self.latest = before;
+        } else {
+            return Some(false);
+        }
+        Some(true)
+    }
+
+    fn place(&self, version: u64) -> Option<usize> {
+        self.earlier.binary_search_by_key(&version, |kept| kept.version).ok()
+    }
+}
+
+/// Keeps it as the next version of the key.
+pub(super) fn keep(keys: &mut BTreeMap<Key, Versions>, key: Key, next: Kept) -> &Kept {
+    let versions = match keys.entry(key) {
+        Entry::Vacant(place) => place.insert(Versions::new(next)),
+        Entry::Occupied(versions) => {
+            let versions = versions.into_mut();
+            versions.push(next);
+            versions
+        }
+    };
+    &versions.latest
 }

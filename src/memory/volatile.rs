@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::commit::{Commit, NewArtifact, NewRun, RunUpdate, StepOutput};
 use super::error::{MemoryError, StoreError};
-use super::kept::{Content, Kept, Key, Meta, Other, Versions};
+use super::kept::{Content, Kept, Key, Meta, Other, Versions, keep};
 use super::messages::{Put, RecordBreaker};
 use super::store::{Reader, Store};
 use crate::artifact::{Artifact, task_key};
@@ -162,16 +162,13 @@ impl Store for VolatileStore {
         let (ids, at) = Ids::at(at);
         if output.is_some() || !artifacts.is_empty() {
             let keys = self.projects.entry(project).or_default();
-            let mut keep = |key: String, content: Content| {
-                let kept = Kept::new(ids.make(), at, Some(run_id.clone()), content);
-                keys.entry(key.into()).or_default().push(kept);
-            };
+            let new = |content| Kept::new(ids.make(), at, Some(run_id.clone()), content);
             if let Some(StepOutput { step, step_id, output }) = output {
-                keep(task_key(&step_id), Content::Result(step, output));
+                keep(keys, task_key(&step_id).into(), new(Content::Result(step, output)));
             }
             for NewArtifact { key, artifact_type, step: (step, step_id), data } in artifacts {
                 let meta = Meta::Step(step, step_id);
-                keep(key, Content::Other(Box::new(Other { artifact_type, meta, data })));
+                keep(keys, key.into(), new(Content::Other(Box::new(Other { artifact_type, meta, data }))));
             }
         }
         self.breakers.extend(breakers.into_iter().map(|breaker| (Arc::clone(&breaker.name), breaker)));
@@ -194,23 +191,17 @@ impl Store for VolatileStore {
         let other = Other { artifact_type, meta: Meta::Free(meta), data };
         let kept = Kept::new(uuid_at(at), at, None, Content::Other(Box::new(other)));
         let keys = self.projects.entry(project.clone()).or_default();
-        Ok(keys.entry(key.clone().into()).or_default().push(kept).to_artifact(&project, &key))
+        Ok(keep(keys, key.clone().into(), kept).to_artifact(&project, &key))
     }
 
     fn delete(&mut self, project: &Project, key: &str, version: Option<u64>) -> Result<bool, MemoryError> {
         let Some(keys) = self.projects.get_mut(project) else { return Ok(false) };
         let Some(versions) = keys.get_mut(key) else { return Ok(false) };
-        match version {
-            None => versions.kept.clear(),
-            Some(version) => match versions.find(version) {
-                Some(at) => drop(versions.kept.remove(at)),
-                None => return Ok(false),
-            },
-        }
-        if versions.kept.is_empty() {
+        let deleted = versions.delete(version);
+        if deleted == Some(false) {
             keys.remove(key);
         }
-        Ok(true)
+        Ok(deleted.is_some())
     }
 }
 
@@ -225,19 +216,14 @@ impl Reader for VolatileStore {
         key: &str,
         version: Option<u64>,
     ) -> Result<Option<Artifact>, StoreError> {
-        let found = self.projects.get(project).and_then(|keys| keys.get_key_value(key));
-        Ok(found.and_then(|(key, versions)| {
-            let kept = match version {
-                None => versions.kept.last(),
-                Some(version) => versions.find(version).and_then(|at| versions.kept.get(at)),
-            };
-            kept.map(|kept| kept.to_artifact(project, &key.text))
-        }))
+        let versions = self.projects.get(project).and_then(|keys| keys.get(key));
+        let kept = versions.and_then(|versions| versions.get(version));
+        Ok(kept.map(|kept| kept.to_artifact(project, key)))
     }
 
     fn versions(&self, project: &Project, key: &str) -> Result<Vec<u64>, StoreError> {
         let versions = self.projects.get(project).and_then(|keys| keys.get(key));
-        Ok(versions.map(|v| v.kept.iter().map(|kept| kept.version).collect()).unwrap_or_default())
+        Ok(versions.map(|versions| versions.numbers().collect()).unwrap_or_default())
     }
 
     fn keys(
