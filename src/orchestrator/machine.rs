@@ -288,7 +288,7 @@ fn enter(plan: &CheckedPlan, at: Position, ahead: Ahead, mut events: Vec<EventKi
     }
     match ahead {
         Ahead::Go => {
-            let (task_id, agent_id) = (Arc::clone(&step.id), Arc::clone(&step.agent));
+            let (task_id, agent_id) = (Arc::clone(&step.id), step.step.agent_id());
             let (attempt, fallback) = (at.attempt + 1, at.step.fallback);
             events.push(EventKind::TaskStarted { task_id, agent_id, attempt, fallback });
             let step = StepProgress { until: None, ..at.step };

@@ -3,7 +3,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::policy::{InvalidPolicy, Policy};
 use super::record::PlanRecord;
-use super::step::{DEFAULT_AGENT, Plan, Step};
+use super::step::{Plan, Step};
 use crate::id::{IdFault, check_id, shorten};
 use crate::json;
 use crate::limits::{MAX_JSON_DEPTH, MAX_STEPS};
@@ -87,7 +87,6 @@ pub(crate) struct CheckedPlan {
 #[derive(Debug)]
 pub(crate) struct CheckedStep {
     pub(crate) id: Arc<str>,
-    pub(crate) agent: Arc<str>,
     pub(crate) step: Step,
 }
 
@@ -100,7 +99,6 @@ impl CheckedPlan {
         if let Some(name) = &name {
             check_name("name", name, || "the plan".to_owned())?;
         }
-        let default_agent: Arc<str> = Arc::from(DEFAULT_AGENT);
         let mut checked = Vec::with_capacity(steps.len());
         // Ids that are made of places are different anyway.
         let any_named = steps.iter().any(|step| step.id().is_some());
@@ -129,8 +127,7 @@ impl CheckedPlan {
             if any_named && let Some(first) = by_id.insert(Arc::clone(&id), index) {
                 return Err(InvalidPlan::DuplicateId { id: id.to_string(), first, second: index });
             }
-            let agent = step.agent_id().unwrap_or_else(|| Arc::clone(&default_agent));
-            checked.push(CheckedStep { id, agent, step });
+            checked.push(CheckedStep { id, step });
         }
         let record =
             PlanRecord::new(name, checked.iter().map(|step| Arc::clone(step.step.record())).collect());

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::{Map, Value};
 
@@ -163,8 +163,10 @@ impl Step {
         self.record.inline
     }
 
-    pub(crate) fn agent_id(&self) -> Option<Arc<str>> {
-        self.record.agent.clone()
+    /// The same, as events share it.
+    pub(crate) fn agent_id(&self) -> Arc<str> {
+        static DEFAULT: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(DEFAULT_AGENT));
+        Arc::clone(self.record.agent.as_ref().unwrap_or_else(|| &DEFAULT))
     }
 
     pub(crate) fn shared_id(&self) -> Option<Arc<str>> {
@@ -193,7 +195,7 @@ impl Step {
 }
 
 /// The agent that runs steps which name none.
-pub(crate) const DEFAULT_AGENT: &str = "orchestrator";
+const DEFAULT_AGENT: &str = "orchestrator";
 
 impl fmt::Debug for Step {
     // The input may be large or private, and attributes are the application's own: their presence is enough.
