@@ -3,33 +3,107 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::artifact::{Artifact, ArtifactData, TASK_PREFIX, task_result};
+use crate::artifact::{Artifact, ArtifactData, TASK_PREFIX, task_key, task_result};
 use crate::plan::Output;
 use crate::project::Project;
 use crate::run::RunId;
+
+/// The artifacts of a project. Those of results are under the ids of their steps, which are shared: a step needs no text made.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    results: BTreeMap<Key, Versions>,
+    others: BTreeMap<Key, Versions>,
+}
 
 /// A key of an artifact behind its first bytes as a number, which tell most keys apart in one comparison: calls of `memcmp`
 /// would be a tenth of what a step costs. In the order of the keys as texts, and found by them.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     head: u128,
-    pub(super) text: Box<str>,
+    text: Arc<str>,
 }
 
-impl From<String> for Key {
-    fn from(text: String) -> Self {
+impl From<Arc<str>> for Key {
+    fn from(text: Arc<str>) -> Self {
         let mut head = [0; 16];
         for (place, byte) in head.iter_mut().zip(text.bytes()) {
             *place = byte;
         }
-        Self { head: u128::from_be_bytes(head), text: text.into_boxed_str() }
+        Self { head: u128::from_be_bytes(head), text }
     }
+}
+
+impl Keys {
+    pub(super) fn get(&self, key: &str) -> Option<&Versions> {
+        match key.strip_prefix(TASK_PREFIX) {
+            Some(step_id) => self.results.get(step_id),
+            None => self.others.get(key),
+        }
+    }
+
+    /// Keeps it as the next version of a key.
+    pub(super) fn keep(&mut self, key: &str, next: Kept) -> &Kept {
+        match key.strip_prefix(TASK_PREFIX) {
+            Some(step_id) => self.keep_result(Arc::from(step_id), next),
+            None => keep(&mut self.others, Arc::from(key), next),
+        }
+    }
+
+    pub(super) fn keep_result(&mut self, step_id: Arc<str>, next: Kept) -> &Kept {
+        keep(&mut self.results, step_id, next)
+    }
+
+    /// Deletes a version, or all; answers whether there was something to delete.
+    pub(super) fn delete(&mut self, key: &str, version: Option<u64>) -> bool {
+        let (keys, key) = match key.strip_prefix(TASK_PREFIX) {
+            Some(step_id) => (&mut self.results, step_id),
+            None => (&mut self.others, key),
+        };
+        let deleted = keys.get_mut(key).and_then(|versions| versions.delete(version));
+        if deleted == Some(false) {
+            keys.remove(key);
+        }
+        deleted.is_some()
+    }
+
+    /// At most `limit` keys with this prefix behind `after`, in order.
+    pub(super) fn page(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<String> {
+        let first = after.unwrap_or(prefix).max(prefix);
+        let from = if after == Some(first) { Bound::Excluded(first) } else { Bound::Included(first) };
+        // The results stand together in the order of all keys: behind `first` are all of them, some, or none.
+        let results = match first.strip_prefix(TASK_PREFIX) {
+            Some(step_id) => Some(from.map(|_| step_id)),
+            None => (first < TASK_PREFIX).then_some(Bound::Unbounded),
+        };
+        let results = results.map(|from| self.results.range::<str, _>((from, Bound::Unbounded)));
+        let results = results.into_iter().flatten().map(|(step_id, _)| task_key(&step_id.text));
+        let others =
+            self.others.range::<str, _>((from, Bound::Unbounded)).map(|(key, _)| key.text.to_string());
+        let mut page: Vec<String> = results.take_while(|key| key.starts_with(prefix)).take(limit).collect();
+        page.extend(others.take_while(|key| key.starts_with(prefix)).take(limit));
+        page.sort_unstable();
+        page.truncate(limit);
+        page
+    }
+}
+
+fn keep(keys: &mut BTreeMap<Key, Versions>, key: Arc<str>, next: Kept) -> &Kept {
+    let versions = match keys.entry(key.into()) {
+        Entry::Vacant(place) => place.insert(Versions::new(next)),
+        Entry::Occupied(versions) => {
+            let versions = versions.into_mut();
+            versions.push(next);
+            versions
+        }
+    };
+    &versions.latest
 }
 
 impl Borrow<str> for Key {
@@ -160,17 +234,4 @@ impl Versions {
     fn place(&self, version: u64) -> Option<usize> {
         self.earlier.binary_search_by_key(&version, |kept| kept.version).ok()
     }
-}
-
-/// Keeps it as the next version of the key.
-pub(super) fn keep(keys: &mut BTreeMap<Key, Versions>, key: Key, next: Kept) -> &Kept {
-    let versions = match keys.entry(key) {
-        Entry::Vacant(place) => place.insert(Versions::new(next)),
-        Entry::Occupied(versions) => {
-            let versions = versions.into_mut();
-            versions.push(next);
-            versions
-        }
-    };
-    &versions.latest
 }

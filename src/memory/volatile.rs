@@ -1,14 +1,13 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::commit::{Commit, NewArtifact, NewRun, RunUpdate, StepOutput};
 use super::error::{MemoryError, StoreError};
-use super::kept::{Content, Kept, Key, Meta, Other, Versions, keep};
+use super::kept::{Content, Kept, Keys, Meta, Other};
 use super::messages::{Put, RecordBreaker};
 use super::store::{Reader, Store};
-use crate::artifact::{Artifact, task_key};
+use crate::artifact::Artifact;
 use crate::event::{Event, EventKind};
 use crate::id::{Ids, uuid_at};
 use crate::limits::{VOLATILE_EVENTS, VOLATILE_FINISHED_RUNS};
@@ -24,7 +23,7 @@ use crate::run::{RunId, RunRecord};
 #[derive(Debug, Default)]
 pub struct VolatileStore {
     /// Trees, not hash maps: they list in order, and never stop to rehash.
-    projects: BTreeMap<Project, BTreeMap<Key, Versions>>,
+    projects: BTreeMap<Project, Keys>,
     runs: BTreeMap<u64, Run>,
     run_order: HashMap<RunId, u64>,
     /// The place of the run of the last commit: mostly the next commit is of the same run, and needs no hash of its id.
@@ -164,11 +163,11 @@ impl Store for VolatileStore {
             let keys = self.projects.entry(project).or_default();
             let new = |content| Kept::new(ids.make(), at, Some(run_id.clone()), content);
             if let Some(StepOutput { step, step_id, output }) = output {
-                keep(keys, task_key(&step_id).into(), new(Content::Result(step, output)));
+                keys.keep_result(step_id, new(Content::Result(step, output)));
             }
             for NewArtifact { key, artifact_type, step: (step, step_id), data } in artifacts {
                 let meta = Meta::Step(step, step_id);
-                keep(keys, key.into(), new(Content::Other(Box::new(Other { artifact_type, meta, data }))));
+                keys.keep(&key, new(Content::Other(Box::new(Other { artifact_type, meta, data }))));
             }
         }
         self.breakers.extend(breakers.into_iter().map(|breaker| (Arc::clone(&breaker.name), breaker)));
@@ -191,17 +190,11 @@ impl Store for VolatileStore {
         let other = Other { artifact_type, meta: Meta::Free(meta), data };
         let kept = Kept::new(uuid_at(at), at, None, Content::Other(Box::new(other)));
         let keys = self.projects.entry(project.clone()).or_default();
-        Ok(keep(keys, key.clone().into(), kept).to_artifact(&project, &key))
+        Ok(keys.keep(&key, kept).to_artifact(&project, &key))
     }
 
     fn delete(&mut self, project: &Project, key: &str, version: Option<u64>) -> Result<bool, MemoryError> {
-        let Some(keys) = self.projects.get_mut(project) else { return Ok(false) };
-        let Some(versions) = keys.get_mut(key) else { return Ok(false) };
-        let deleted = versions.delete(version);
-        if deleted == Some(false) {
-            keys.remove(key);
-        }
-        Ok(deleted.is_some())
+        Ok(self.projects.get_mut(project).is_some_and(|keys| keys.delete(key, version)))
     }
 }
 
@@ -233,14 +226,7 @@ impl Reader for VolatileStore {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
-        let Some(keys) = self.projects.get(project) else { return Ok(Vec::new()) };
-        let from = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
-        };
-        let page = keys.range::<str, _>((from, Bound::Unbounded));
-        let matching = page.map(|(key, _)| &*key.text).take_while(|key| key.starts_with(prefix));
-        Ok(matching.take(limit).map(str::to_owned).collect())
+        Ok(self.projects.get(project).map(|keys| keys.page(prefix, after, limit)).unwrap_or_default())
     }
 
     fn run(&self, run_id: &RunId) -> Result<Option<RunRecord>, StoreError> {
