@@ -201,7 +201,7 @@ impl ExecutionOrchestrator {
         let request = self.links.commit.send(waiting.accepting(machine::accept(&waiting.plan, None)));
         let myself = ctx.address().downgrade();
         actix::spawn(async move {
-            let stored = stored(request).await;
+            let stored = stored(request.await);
             tell(&myself, Happened::Accepted { ticket, stored });
         });
     }

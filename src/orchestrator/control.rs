@@ -106,7 +106,7 @@ impl ExecutionOrchestrator {
                 let request = self.links.commit.send(waiting.commit(decision));
                 let myself = ctx.address().downgrade();
                 actix::spawn(async move {
-                    let stored = stored(request).await;
+                    let stored = stored(request.await);
                     tell(&myself, Happened::Withdrawn { ticket, stored });
                 });
             }
@@ -269,7 +269,7 @@ async fn cancel_found(links: &Links, run_id: RunId) -> Cancelled {
     let Some(decision) = plan.and_then(|plan| machine::cancel(&plan, at)) else {
         return Err(ControlError::NotHere { run_id, state });
     };
-    stored(links.commit.send(commit_of(&run_id, &project, durability, decision))).await?;
+    stored(links.commit.send(commit_of(&run_id, &project, durability, decision)).await)?;
     // Nobody else goes on with it before that is stored.
     drop(claim);
     Ok(CancelOutcome::Cancelled)

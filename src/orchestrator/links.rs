@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use actix::Recipient;
+use actix::{MailboxError, Recipient};
 
 use super::abandoned::AbandonedCalls;
 use crate::allocator::Resolve;
@@ -48,9 +48,9 @@ impl Links {
     }
 }
 
-/// Memory's answer to a commit. To be awaited to the end: actix skips a message whose asker is gone.
-pub(crate) async fn stored(
-    request: actix::dev::RecipientRequest<Box<Commit>>,
+/// Memory's answer to a commit. The request is to be awaited to the end: actix skips a message whose asker is gone.
+pub(crate) fn stored(
+    answer: Result<Result<Committed, MemoryError>, MailboxError>,
 ) -> Result<Committed, MemoryError> {
-    request.await.unwrap_or(Err(MemoryError::Stopped))
+    answer.unwrap_or(Err(MemoryError::Stopped))
 }

@@ -307,7 +307,7 @@ impl ExecutionOrchestrator {
         let myself = ctx.address().downgrade();
         self.unsettled.insert(run_id);
         actix::spawn(async move {
-            let stored = stored(request).await;
+            let stored = stored(request.await);
             // Until it is stored, nobody else takes it up.
             drop(waiting);
             tell(&myself, Happened::Interrupted { info: Box::new(info), stored });

@@ -177,7 +177,7 @@ impl Runner {
 
     /// Waits until a decision is stored, and only then moves on.
     async fn stored(&mut self, sent: Sent) -> Result<(), MemoryError> {
-        let committed = stored(sent.request).await?;
+        let committed = stored(sent.request.await)?;
         let mut to = sent.to;
         if to.state == RunState::Running {
             to.step.since.get_or_insert(committed.at);
