@@ -25,7 +25,7 @@ pub(super) struct Keys {
 /// A key of an artifact behind its first bytes as a number, which tell most keys apart in one comparison: calls of `memcmp`
 /// would be a tenth of what a step costs. In the order of the keys as texts, and found by them.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
+struct Key {
     head: u128,
     text: Arc<str>,
 }

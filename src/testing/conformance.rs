@@ -249,8 +249,11 @@ pub fn history_comes_back_as_it_was_told<S: Store>(mut open: impl FnMut() -> S) 
 pub fn keys_are_listed_in_order<S: Store>(mut open: impl FnMut() -> S) {
     let (mut store, other) = (open(), Project::new("o'tenant", "%"));
     let keys = ["B", "a", "a%", "a_", "ab", "ä", "\u{10FFFF}", "'; DROP TABLE runs; --"];
-    for key in keys {
-        batch(&mut store, |store| store.put(Put::new(key, "x"), at(0)).unwrap());
+    // Results stand among the others, however a store finds them.
+    let tasks = ["task", "task:", "task:a", "task:b", "task;", "task9"];
+    let keys = [&keys[..], &tasks[..]].concat();
+    for key in &keys {
+        batch(&mut store, |store| store.put(Put::new(*key, "x"), at(0)).unwrap());
     }
     batch(&mut store, |store| store.put(Put::new("a", "y").in_project("o'tenant", "%"), at(0)).unwrap());
     let list = |project: &Project, prefix: &str, after: Option<&str>, limit| {
@@ -260,6 +263,15 @@ pub fn keys_are_listed_in_order<S: Store>(mut open: impl FnMut() -> S) {
     sorted.sort_unstable();
     let default = Project::default();
     assert_eq!(list(&default, "", None, ALL), sorted);
+    for (index, key) in sorted.iter().enumerate() {
+        assert_eq!(
+            list(&default, "", Some(key), 2),
+            sorted[index + 1..].iter().take(2).copied().collect::<Vec<_>>()
+        );
+    }
+    assert_eq!(list(&default, "task", None, ALL), ["task", "task9", "task:", "task:a", "task:b", "task;"]);
+    assert_eq!(list(&default, "task:", None, ALL), ["task:", "task:a", "task:b"]);
+    assert_eq!(list(&default, "task:", Some("task:"), 1), ["task:a"]);
     assert_eq!(list(&default, "a", None, ALL), ["a", "a%", "a_", "ab"]);
     assert_eq!(list(&default, "a_", None, ALL), ["a_"]);
     assert_eq!(list(&default, "a", Some("a%"), 1), ["a_"]);
