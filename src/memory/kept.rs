@@ -117,7 +117,8 @@ impl Borrow<str> for Key {
 pub(super) struct Versions {
     /// The largest number that there ever was.
     last: u64,
-    latest: Kept,
+    /// In a box: it would move with each key that comes between others.
+    latest: Box<Kept>,
     /// Those before it, in ascending order.
     earlier: Vec<Kept>,
 }
@@ -195,26 +196,26 @@ impl Versions {
     /// Those of a new key.
     pub(super) fn new(mut first: Kept) -> Self {
         first.version = 1;
-        Self { last: 1, latest: first, earlier: Vec::new() }
+        Self { last: 1, latest: Box::new(first), earlier: Vec::new() }
     }
 
     /// Takes it as the next version.
     pub(super) fn push(&mut self, mut next: Kept) {
         self.last += 1;
         next.version = self.last;
-        self.earlier.push(std::mem::replace(&mut self.latest, next));
+        self.earlier.push(std::mem::replace(&mut *self.latest, next));
     }
 
     /// A version, or the latest.
     pub(super) fn get(&self, version: Option<u64>) -> Option<&Kept> {
         match version {
             Some(version) if version != self.latest.version => self.earlier.get(self.place(version)?),
-            _ => Some(&self.latest),
+            _ => Some(&*self.latest),
         }
     }
 
     pub(super) fn numbers(&self) -> impl Iterator<Item = u64> {
-        self.earlier.iter().chain([&self.latest]).map(|kept| kept.version)
+        self.earlier.iter().chain([&*self.latest]).map(|kept| kept.version)
     }
 
     /// Deletes a version, or all. `None`, if there is no such version; else whether there are others left.
@@ -224,7 +225,7 @@ impl Versions {
             let place = self.place(version)?;
             self.earlier.remove(place);
         } else if let Some(before) = self.earlier.pop() {
-            self.latest = before;
+            *self.latest = before;
         } else {
             return Some(false);
         }

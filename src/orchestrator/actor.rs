@@ -179,7 +179,7 @@ impl ExecutionOrchestrator {
         if let Some(breakers) = Rc::get_mut(&mut self.breakers)
             && (breakers.len() < MAX_BREAKERS || breakers.contains_key(&name))
         {
-            breakers.insert(name, Guarded::new(breaker, now));
+            breakers.insert(name, Rc::new(Guarded::new(breaker, now)));
         }
         Ok(self)
     }

@@ -58,7 +58,7 @@ impl Runner {
                     }
                 }
                 Heard::Limit => match limit {
-                    Some(limit) => return Ok(Flow::Turn(self.failed(StepError::limit(limit.exceeded)))),
+                    Some(limit) => return Ok(Flow::Turn(self.failed(StepError::limit(limit.exceeded())))),
                     None => continue,
                 },
                 Heard::Ready | Heard::Slot => false,
@@ -104,7 +104,7 @@ impl Runner {
                 }
                 Heard::Limit => {
                     let Some(limit) = limit else { continue };
-                    let error = StepError::limit(limit.exceeded);
+                    let error = StepError::limit(limit.exceeded());
                     // What goes on needs a slot, and asks no breaker before; but for a plan that is paused and stays so.
                     if self.watch.at.get().pausing || !self.goes_on_after(&error) {
                         return Ok(Flow::Turn(self.failed(error)));

@@ -58,9 +58,12 @@ impl Runner {
             return Ok(Flow::Turn(self.failed(refused)));
         }
         // Its time may have passed before its turn came: while the process was down, for example.
-        if let Some(limit) = self.limit().filter(|limit| limit.at <= self.clock.now()) {
+        let limit = self.limit();
+        if let Some(limit) =
+            limit.filter(|limit| self.watch.since.get().is_some_and(|since| since >= limit.at))
+        {
             self.gate.passage = None;
-            return Ok(Flow::Turn(self.failed(StepError::limit(limit.exceeded))));
+            return Ok(Flow::Turn(self.failed(StepError::limit(limit.exceeded()))));
         }
         let (Some(step), Some(callable)) = (scope.plan.get(cursor), self.callable(cursor, progress.fallback))
         else {
@@ -70,7 +73,7 @@ impl Runner {
         let known = if progress.fallback { self.watch.failure.borrow().clone() } else { None };
         let context = scope.open_attempt(cursor, attempt, known);
         let call = Call::start(callable, step.step.is_inline(), context, &self.claim);
-        let ended = self.end_of(call).await;
+        let ended = self.end_of(call, limit).await;
         let staged = scope.take_staged();
         let result = match ended? {
             Ended::Returned(result) => result,
@@ -119,16 +122,15 @@ impl Runner {
     }
 
     /// Waits for the end of a call, and does meanwhile what else there is to do.
-    async fn end_of(&mut self, mut call: Call) -> Result<Ended, PlanError> {
+    async fn end_of(&mut self, mut call: Call, limit: Option<Limit>) -> Result<Ended, PlanError> {
         let is_inline = matches!(call, Call::Done(_));
         // Many have ended before anything else need be looked at.
         let first = poll_fn(|cx| Poll::Ready(call.poll_result(cx))).await;
-        let limit = self.limit();
         if let Poll::Ready(result) = first {
             // An inline call cannot have been stopped.
             return Ok(Ended::Returned(
                 match limit.filter(|limit| is_inline && self.clock.now() > limit.at) {
-                    Some(limit) => Err(StepError::limit(limit.exceeded)),
+                    Some(limit) => Err(StepError::limit(limit.exceeded())),
                     None => result,
                 },
             ));
@@ -136,7 +138,7 @@ impl Runner {
         let mut polled = true;
         let scope = Arc::clone(&self.scope);
         let mut cancelled = pin!(scope.cancellation.cancelled());
-        let at = limit.as_ref().map(|limit| limit.at);
+        let at = limit.map(|limit| limit.at);
         loop {
             match self.hear(&mut call, Some(cancelled.as_mut()), at, &mut polled).await {
                 Heard::Result(result) => return Ok(Ended::Returned(result)),
@@ -156,7 +158,7 @@ impl Runner {
                     let Some(limit) = limit else { continue };
                     self.scope.expire();
                     if call.abandon() {
-                        return Ok(Ended::Returned(Err(StepError::limit(limit.exceeded))));
+                        return Ok(Ended::Returned(Err(StepError::limit(limit.exceeded()))));
                     }
                     return self.expire(call, limit, cancelled).await;
                 }
@@ -237,7 +239,7 @@ impl Runner {
         limit: Limit,
         mut cancelled: Pin<&mut WaitForCancellationFuture<'_>>,
     ) -> Result<Ended, PlanError> {
-        let error = StepError::limit(limit.exceeded.clone());
+        let error = StepError::limit(limit.exceeded());
         let failure = Arc::new(StepFailure::record(error.kind(), &*error));
         let mut expired = match self.decide(Input::Expire(failure)) {
             Some(decision) => self.moved_to(decision).await,
@@ -257,7 +259,7 @@ impl Runner {
                 }
                 Heard::Limit => {
                     self.links.abandoned.watch(&self.scope, self.watch.at.get(), call, self.clock.now());
-                    let source = Box::new(limit.exceeded);
+                    let source = Box::new(limit.exceeded());
                     expired?;
                     return Ok(Ended::Returned(Err(StepError::limit(LimitExceeded::Abandoned {
                         grace,

@@ -10,13 +10,12 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::machine::Ahead;
-use crate::clock::Clock;
 use crate::event::EventKind;
 use crate::memory::Commit;
 use crate::plan::{CheckedPlan, Policy, WhenOpen};
 use crate::resilience::{Breaker, BreakerRecord, Circuit, Permit, Ticket, Transition};
 
-pub(crate) type BreakerSet = Rc<BTreeMap<Arc<str>, Guarded>>;
+pub(crate) type BreakerSet = Rc<BTreeMap<Arc<str>, Rc<Guarded>>>;
 
 /// One breaker.
 pub(crate) struct Guarded {
@@ -45,24 +44,19 @@ pub(crate) struct Gate {
 
 /// A way through a breaker. One that is dropped without a word gives its place back, and says nothing about the service.
 pub(crate) struct Passage {
-    breakers: BreakerSet,
-    name: Arc<str>,
+    breaker: Rc<Guarded>,
     ticket: Option<Ticket>,
 }
 
 impl Guarded {
     pub(crate) fn new(config: Breaker, now: SystemTime) -> Self {
-        Self::of(Circuit::new(config, now))
-    }
-
-    fn of(circuit: Circuit) -> Self {
-        Self { circuit: RefCell::new(circuit), changes: Notify::new() }
+        Self { circuit: RefCell::new(Circuit::new(config, now)), changes: Notify::new() }
     }
 
     /// Goes on where an earlier process has stopped.
-    pub(crate) fn restore(&mut self, record: &BreakerRecord) {
-        let config = self.circuit.borrow().config().clone();
-        *self = Self::of(Circuit::restore(config, record));
+    pub(crate) fn restore(&self, record: &BreakerRecord) {
+        let mut circuit = self.circuit.borrow_mut();
+        *circuit = Circuit::restore(circuit.config().clone(), record);
     }
 
     pub(crate) fn record(&self) -> BreakerRecord {
@@ -104,16 +98,14 @@ pub(crate) fn ahead(
     breakers: &BreakerSet,
     plan: &CheckedPlan,
     index: usize,
-    clock: &Clock,
+    now: SystemTime,
     trial: bool,
 ) -> (Ahead, Gate) {
-    let policy = plan.get(index).and_then(|step| step.step.policy());
-    let Some(Policy { breaker: Some(name), when_open, .. }) = policy else {
+    let Some(Policy { breaker: Some(name), when_open, .. }) = plan.policy(index) else {
         return (Ahead::Go, Gate::default());
     };
     // The names were checked when the plan came in.
     let Some(guarded) = breakers.get(name) else { return (Ahead::Go, Gate::default()) };
-    let now = clock.now();
     let (permit, transition) = {
         let mut circuit = guarded.circuit.borrow_mut();
         if trial { circuit.trial(now) } else { circuit.permit(now) }
@@ -121,8 +113,7 @@ pub(crate) fn ahead(
     let change = transition.and_then(|change| guarded.told(Some(change)));
     let until = match permit {
         Permit::Pass(ticket) | Permit::Probe(ticket) => {
-            let passage =
-                Passage { breakers: Rc::clone(breakers), name: Arc::clone(name), ticket: Some(ticket) };
+            let passage = Passage { breaker: Rc::clone(guarded), ticket: Some(ticket) };
             return (Ahead::Go, Gate { passage: Some(passage), refused: None, change });
         }
         Permit::Wait(until) => Some(until),
@@ -137,8 +128,8 @@ pub(crate) fn ahead(
 impl Passage {
     /// The attempt is over. `ok`: whether the service did what it was asked to; `None` where that is not known.
     pub(crate) fn report(mut self, ok: Option<bool>, now: SystemTime) -> Option<Change> {
-        let (guarded, ticket) = (self.breakers.get(&self.name)?, self.ticket.take()?);
-        let mut circuit = guarded.circuit.borrow_mut();
+        let ticket = self.ticket.take()?;
+        let mut circuit = self.breaker.circuit.borrow_mut();
         let transition = match ok {
             Some(true) => circuit.succeeded(ticket, now),
             Some(false) => circuit.failed(ticket, now),
@@ -150,15 +141,15 @@ impl Passage {
         // Nobody waits for one that is closed, and was.
         let is_news = transition.is_some() || !circuit.is_closed();
         drop(circuit);
-        if is_news { guarded.told(transition) } else { None }
+        if is_news { self.breaker.told(transition) } else { None }
     }
 }
 
 impl Drop for Passage {
     fn drop(&mut self) {
-        if let (Some(guarded), Some(ticket)) = (self.breakers.get(&self.name), self.ticket.take()) {
-            guarded.circuit.borrow_mut().abandoned(ticket);
-            guarded.changes.notify_waiters();
+        if let Some(ticket) = self.ticket.take() {
+            self.breaker.circuit.borrow_mut().abandoned(ticket);
+            self.breaker.changes.notify_waiters();
         }
     }
 }

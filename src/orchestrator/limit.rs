@@ -7,10 +7,31 @@ use crate::plan::{LimitExceeded, Policy};
 use crate::run::RunState;
 
 /// A time by which something must be done, and what it is called when it is not.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limit {
     pub(crate) at: SystemTime,
-    pub(crate) exceeded: LimitExceeded,
+    /// How long that is.
+    after: Duration,
+    scope: Scope,
+}
+
+/// What it is a limit of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Attempt,
+    Step,
+    Plan,
+}
+
+impl Limit {
+    pub(crate) fn exceeded(self) -> LimitExceeded {
+        let limit = self.after;
+        match self.scope {
+            Scope::Attempt => LimitExceeded::Timeout { limit },
+            Scope::Step => LimitExceeded::TotalTimeout { limit },
+            Scope::Plan => LimitExceeded::Deadline { limit },
+        }
+    }
 }
 
 /// When the whole plan must be done.
@@ -23,7 +44,7 @@ pub(crate) struct Deadline {
 
 impl Deadline {
     pub(crate) fn limit(self) -> Limit {
-        Limit { at: self.at, exceeded: LimitExceeded::Deadline { limit: self.after } }
+        Limit { at: self.at, after: self.after, scope: Scope::Plan }
     }
 }
 
@@ -39,7 +60,7 @@ pub(crate) fn first(
     }
     let attempt = policy.and_then(|policy| policy.timeout).filter(|_| at.state == RunState::Running);
     let attempt = attempt.zip(started).and_then(|(limit, started)| {
-        Some(Limit { at: started.checked_add(limit)?, exceeded: LimitExceeded::Timeout { limit } })
+        Some(Limit { at: started.checked_add(limit)?, after: limit, scope: Scope::Attempt })
     });
     let whole = policy.and_then(|policy| total(policy, at));
     // Of limits that come at the same time, the one that means more.
@@ -53,5 +74,5 @@ pub(crate) fn total(policy: &Policy, at: Position) -> Option<Limit> {
         return None;
     }
     let limit = policy.total_timeout?;
-    Some(Limit { at: at.step.since?.checked_add(limit)?, exceeded: LimitExceeded::TotalTimeout { limit } })
+    Some(Limit { at: at.step.since?.checked_add(limit)?, after: limit, scope: Scope::Step })
 }

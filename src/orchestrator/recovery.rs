@@ -175,11 +175,10 @@ impl ExecutionOrchestrator {
         self.ask_again(ctx);
     }
 
-    /// Goes on with what was known of the breakers. Nothing has been started yet, so nobody else has them.
-    fn restore_breakers(&mut self, records: &[BreakerRecord]) {
-        let Some(breakers) = Rc::get_mut(&mut self.breakers) else { return };
+    /// Goes on with what was known of the breakers.
+    fn restore_breakers(&self, records: &[BreakerRecord]) {
         for record in records {
-            if let Some(breaker) = breakers.get_mut(&record.name) {
+            if let Some(breaker) = self.breakers.get(&record.name) {
                 breaker.restore(record);
             }
         }

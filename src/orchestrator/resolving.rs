@@ -22,7 +22,10 @@ impl ExecutionOrchestrator {
         let Some(waiting) = self.waiting.get(&ticket) else { return };
         // Sent here, so that plans reach the allocator in their order.
         let request = self.links.resolve.send(Resolve::new(Arc::clone(&waiting.plan)));
-        let fallbacks = waiting.plan.record().named_fallbacks().unzip();
+        let fallbacks = match waiting.plan.has_policies() {
+            true => waiting.plan.record().named_fallbacks().unzip(),
+            false => (Vec::new(), Vec::new()),
+        };
         let (links, myself) = (Rc::clone(&self.links), ctx.address().downgrade());
         actix::spawn(async move {
             let answer = match resolved(request).await {

@@ -159,7 +159,7 @@ impl Runner {
 
     /// The policy of the step at the cursor.
     pub(super) fn policy(&self) -> Option<&Policy> {
-        self.plan().get(self.watch.at.get().cursor)?.step.policy()
+        self.plan().policy(self.watch.at.get().cursor)
     }
 
     pub(super) fn decide(&self, input: Input) -> Option<Decision> {
@@ -208,10 +208,11 @@ impl Runner {
 
     /// What stands before the next attempt of the step at `cursor`. Its way through the breaker, if it has got one, is kept.
     pub(super) fn ahead(&mut self, cursor: usize, trial: bool) -> Ahead {
-        if self.plan().get(cursor).is_none_or(|step| step.step.policy().is_none()) {
+        if self.plan().policy(cursor).is_none() {
             return Ahead::Go;
         }
-        let (ahead, mut gate) = breakers::ahead(&self.breakers, &self.scope.plan, cursor, &self.clock, trial);
+        let (ahead, mut gate) =
+            breakers::ahead(&self.breakers, &self.scope.plan, cursor, self.clock.now(), trial);
         self.changes.extend(gate.change.take());
         self.gate = gate;
         ahead

@@ -55,7 +55,7 @@ impl ExecutionOrchestrator {
         };
         let (at, now) = (waiting.at, self.clock.now());
         let (ahead, mut gate) = if at.asks_breaker(now) {
-            breakers::ahead(&self.breakers, &waiting.plan, at.cursor, &self.clock, false)
+            breakers::ahead(&self.breakers, &waiting.plan, at.cursor, now, false)
         } else {
             (Ahead::Go, Gate::default())
         };

@@ -4,7 +4,7 @@ use actix::{Context, Handler, MessageResult, ResponseFuture};
 use tokio::sync::oneshot;
 
 use super::actor::ExecutionOrchestrator;
-use super::breakers::{Change, Guarded};
+use super::breakers::Change;
 use super::control::record_of;
 use super::error::ControlError;
 use super::messages::{
@@ -84,7 +84,7 @@ impl ExecutionOrchestrator {
     }
 
     fn breaker_records(&self) -> Vec<BreakerRecord> {
-        self.breakers.values().map(Guarded::record).collect()
+        self.breakers.values().map(|breaker| breaker.record()).collect()
     }
 }
 

@@ -108,7 +108,7 @@ impl Waiting {
         match self.overdue() {
             None => machine::cancel(&self.plan, self.at),
             Some(deadline) => {
-                let error = StepError::limit(deadline.limit().exceeded);
+                let error = StepError::limit(deadline.limit().exceeded());
                 let failure = Arc::new(StepFailure::record(error.kind(), &*error));
                 let policy = self.plan.get(self.at.cursor).and_then(|step| step.step.policy());
                 let tried = self.at.attempt > 0 && !self.at.step.fallback;
@@ -127,7 +127,7 @@ impl Waiting {
             None => PlanError::Cancelled { run_id, completed },
             Some(deadline) => {
                 let step_id = self.plan.get(index).map_or_else(String::new, |step| step.id.to_string());
-                let source = StepError::limit(deadline.limit().exceeded);
+                let source = StepError::limit(deadline.limit().exceeded());
                 PlanError::failed(run_id, step_id, index, self.at.attempt, completed, source)
             }
         }

@@ -80,6 +80,8 @@ pub enum InvalidPlan {
 pub(crate) struct CheckedPlan {
     record: PlanRecord,
     steps: Vec<CheckedStep>,
+    /// Whether any step has a policy: where none has, none need be looked at.
+    has_policies: bool,
     /// Made when it is first needed: many plans never are.
     by_id: OnceLock<HashMap<Arc<str>, usize>>,
 }
@@ -100,6 +102,7 @@ impl CheckedPlan {
             check_name("name", name, || "the plan".to_owned())?;
         }
         let mut checked = Vec::with_capacity(steps.len());
+        let mut has_policies = false;
         // Ids that are made of places are different anyway.
         let any_named = steps.iter().any(|step| step.id().is_some());
         let mut by_id = HashMap::with_capacity(if any_named { steps.len() } else { 0 });
@@ -121,8 +124,10 @@ impl CheckedPlan {
             if json::is_too_deep(step.get_input()) || json::any_too_deep(step.attributes()) {
                 return Err(InvalidPlan::TooDeep { id: id.to_string(), index });
             }
-            if let Some(Err(source)) = step.policy().map(Policy::check) {
-                return Err(InvalidPlan::Policy { id: id.to_string(), index, source });
+            if let Some(policy) = step.policy() {
+                has_policies = true;
+                let invalid = |source| InvalidPlan::Policy { id: id.to_string(), index, source };
+                policy.check().map_err(invalid)?;
             }
             if any_named && let Some(first) = by_id.insert(Arc::clone(&id), index) {
                 return Err(InvalidPlan::DuplicateId { id: id.to_string(), first, second: index });
@@ -132,7 +137,7 @@ impl CheckedPlan {
         let record =
             PlanRecord::new(name, checked.iter().map(|step| Arc::clone(step.step.record())).collect());
         let by_id = if any_named { OnceLock::from(by_id) } else { OnceLock::new() };
-        Ok(Self { record, steps: checked, by_id })
+        Ok(Self { record, steps: checked, has_policies, by_id })
     }
 
     pub(crate) fn name(&self) -> Option<&Arc<str>> {
@@ -154,6 +159,15 @@ impl CheckedPlan {
 
     pub(crate) fn get(&self, index: usize) -> Option<&CheckedStep> {
         self.steps.get(index)
+    }
+
+    /// The policy of a step, if it has one.
+    pub(crate) fn policy(&self, index: usize) -> Option<&Policy> {
+        if self.has_policies { self.get(index)?.step.policy() } else { None }
+    }
+
+    pub(crate) fn has_policies(&self) -> bool {
+        self.has_policies
     }
 
     pub(crate) fn index_of(&self, id: &str) -> Option<usize> {

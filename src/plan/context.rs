@@ -104,8 +104,9 @@ impl RunScope {
     /// Closes the attempt and takes what it staged.
     pub(crate) fn take_staged(&self) -> Vec<StagedArtifact> {
         let mut in_flight = lock(&self.in_flight);
-        let expired = std::mem::take(&mut in_flight.expired);
-        std::mem::replace(&mut *in_flight, InFlight { expired, ..InFlight::default() }).artifacts
+        (in_flight.open_for, in_flight.bytes) = (None, 0);
+        (in_flight.cancellation, in_flight.failure) = (None, None);
+        std::mem::take(&mut in_flight.artifacts)
     }
 
     /// Tells the code of the attempt in flight to stop.
