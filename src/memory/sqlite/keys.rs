@@ -41,9 +41,17 @@ struct Last {
 pub(super) struct Keys {
     projects: HashMap<Project, HashMap<String, Last>>,
     remembered: usize,
+    /// The number of the key that was made last.
+    last_no: i64,
 }
 
 impl Keys {
+    pub(super) fn open(connection: &Connection) -> rusqlite::Result<Self> {
+        let sql = "SELECT ifnull(max(no), 0) FROM artifact_keys";
+        let last_no = connection.query_row(sql, [], |row| row.get(0))?;
+        Ok(Self { last_no, ..Self::default() })
+    }
+
     /// The key's number and its next version, if its last one is remembered.
     pub(super) fn known(&mut self, project: &Project, key: &str) -> Result<Option<(i64, i64)>, Fault> {
         let Some(last) = self.projects.get_mut(project).and_then(|keys| keys.get_mut(key)) else {
@@ -63,9 +71,12 @@ impl Keys {
         let last = match find(connection, project, key)? {
             Some(last) => Last { version: after(last.version)?, ..last },
             None => {
-                let sql = "INSERT INTO artifact_keys (tenant, project, key, floor) VALUES (?1, ?2, ?3, 0)";
-                connection.prepare_cached(sql)?.execute((project.tenant(), project.project(), key))?;
-                Last { no: connection.last_insert_rowid(), version: 1 }
+                let sql =
+                    "INSERT INTO artifact_keys (tenant, project, key, no, floor) VALUES (?1, ?2, ?3, ?4, 0)";
+                self.last_no = after(self.last_no)?;
+                let row = (project.tenant(), project.project(), key, self.last_no);
+                connection.prepare_cached(sql)?.execute(row)?;
+                Last { no: self.last_no, version: 1 }
             }
         };
         self.remember(project, key, last);
@@ -104,13 +115,16 @@ impl Keys {
         };
         match left {
             None => {
-                connection.prepare_cached("DELETE FROM artifact_keys WHERE no = ?1")?.execute([last.no])?;
+                let sql = "DELETE FROM artifact_keys WHERE tenant = ?1 AND project = ?2 AND key = ?3";
+                connection.prepare_cached(sql)?.execute((project.tenant(), project.project(), key))?;
                 self.forget(project, key);
             }
             // The number of a deleted version is not used again while the key lives.
             Some(left) if left < last.version => {
-                let sql = "UPDATE artifact_keys SET floor = ?2 WHERE no = ?1";
-                connection.prepare_cached(sql)?.execute((last.no, last.version))?;
+                let sql =
+                    "UPDATE artifact_keys SET floor = ?4 WHERE tenant = ?1 AND project = ?2 AND key = ?3";
+                let row = (project.tenant(), project.project(), key, last.version);
+                connection.prepare_cached(sql)?.execute(row)?;
             }
             Some(_) => {}
         }
@@ -119,7 +133,7 @@ impl Keys {
 
     fn remember(&mut self, project: &Project, key: &str, last: Last) {
         if self.remembered >= SQLITE_REMEMBERED {
-            *self = Self::default();
+            *self = Self { last_no: self.last_no, ..Self::default() };
         }
         self.remembered += 1;
         self.projects.entry(project.clone()).or_default().insert(key.to_owned(), last);

@@ -44,14 +44,15 @@ CREATE TABLE steps (
 
 CREATE UNIQUE INDEX steps_artifacts ON steps (key_no, version) WHERE key_no IS NOT NULL;
 
+-- Without an index of its own for the numbers: each new key would write one page more.
 CREATE TABLE artifact_keys (
-    no INTEGER PRIMARY KEY,
     tenant TEXT NOT NULL,
     project TEXT NOT NULL,
     key TEXT NOT NULL,
+    no INTEGER NOT NULL,
     floor INTEGER NOT NULL,
-    UNIQUE (tenant, project, key)
-) STRICT;
+    PRIMARY KEY (tenant, project, key)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE artifacts (
     key_no INTEGER NOT NULL,

@@ -53,11 +53,12 @@ impl Writer {
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         let view = View(open::writer(path)?);
         let last_seq = view.last_seq().map_err(|error| open::failed(path, error))?;
+        let keys = Keys::open(&view.0).map_err(|error| open::failed(path, error))?;
         Ok(Self {
             view,
             last_seq,
             runs: HashMap::new(),
-            keys: Keys::default(),
+            keys,
             pending: Pending::default(),
             durability: Durability::Immediate,
             wrote: false,
