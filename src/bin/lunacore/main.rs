@@ -1,0 +1,3 @@
+//! The command `lunacore`: runs plan files, and shows what a store holds.
+
+fn main() {}
