@@ -123,6 +123,7 @@ mod plan;
 mod project;
 mod resilience;
 mod run;
+mod secrets;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
@@ -160,6 +161,8 @@ pub use plan::{
 pub use project::Project;
 pub use resilience::{Breaker, BreakerRecord, CircuitState, InvalidBreaker, InvalidRetry, Jitter, Retry};
 pub use run::{Durability, FailureKind, InvalidRunId, RunId, RunRecord, RunState, StepFailure, StepProgress};
+#[cfg(feature = "expressions")]
+pub use secrets::{SecretError, Secrets};
 
 /// The README's code is tested like the documentation's.
 #[cfg(doctest)]

@@ -108,6 +108,9 @@ pub const TIMEOUT_GRACE: Duration = Duration::from_secs(10);
 /// Breakers that one orchestrator may have: each is kept in memory, with its window.
 pub const MAX_BREAKERS: usize = 1_000;
 
+/// Largest secret, in bytes: a key with its chain of certificates. Everything that leaves a step is searched for it.
+pub const MAX_SECRET_BYTES: usize = 64 * 1024;
+
 /// Longest message of a recorded failure, in bytes. The live error keeps its full text; the record is cut here, at
 /// a character boundary, and ends in `…`.
 pub const MAX_FAILURE_BYTES: usize = 8 * 1024;

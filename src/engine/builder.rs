@@ -15,6 +15,8 @@ use crate::orchestrator::ExecutionOrchestrator;
 #[cfg(feature = "expressions")]
 use crate::plan::Surroundings;
 use crate::resilience::{Breaker, InvalidBreaker};
+#[cfg(feature = "expressions")]
+use crate::secrets::Secrets;
 
 /// Chooses the parts of an [`Engine`] and starts them.
 ///
@@ -129,6 +131,14 @@ impl EngineBuilder {
     #[must_use]
     pub fn environment(mut self, read: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
         self.surroundings.env = Arc::new(read);
+        self
+    }
+
+    /// Where expressions find `secrets.NAME`: in the environment of the process by default.
+    #[cfg(feature = "expressions")]
+    #[must_use]
+    pub fn secrets(mut self, secrets: Secrets) -> Self {
+        self.surroundings.secrets = secrets;
         self
     }
 

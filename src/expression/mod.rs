@@ -23,5 +23,5 @@ mod words;
 pub use error::{EvaluationError, InvalidExpression};
 pub(crate) use names::{Names, StepName};
 pub(crate) use roots::{Lookup, Sources};
-pub(crate) use template::{Checker, decide, resolve};
+pub(crate) use template::{Checker, decide, resolve, secrets_of_condition, secrets_of_template};
 pub(crate) use text::holds_expression;

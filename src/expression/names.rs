@@ -23,8 +23,6 @@ pub(crate) trait Names {
     fn has_input(&self, name: &str) -> bool;
     /// The input whose name looks most like this one.
     fn similar_input(&self, name: &str) -> Option<String>;
-    /// Whether secrets can be read.
-    fn has_secrets(&self) -> bool;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -292,7 +290,6 @@ fn check_reference(
         "run" if member != "id" => {
             fault(format!("of the run there is only `run.id`, and no {:?}", shorten(member)))
         }
-        "secrets" if !names.has_secrets() => fault("secrets are not available here".to_owned()),
         _ => Ok(()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use minijinja::value::{Object, Value as Dynamic};
 use serde_json::{Map, Value};
@@ -20,8 +20,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) inputs: Arc<Map<String, Value>>,
     pub(crate) run_id: &'a str,
     pub(crate) env: Lookup,
-    /// `None` where there are none.
-    pub(crate) secrets: Option<Lookup>,
+    pub(crate) secrets: Lookup,
 }
 
 /// What the expressions of one input see.
@@ -31,26 +30,11 @@ pub(super) struct Scope {
     pub(super) inputs: Arc<Map<String, Value>>,
     pub(super) run_id: Arc<str>,
     pub(super) env: Lookup,
-    pub(super) secrets: Option<Lookup>,
-    /// The names of the secrets that were read.
-    pub(super) read: Mutex<Vec<String>>,
+    pub(super) secrets: Lookup,
     pub(super) budget: Arc<Budget>,
 }
 
 impl Scope {
-    pub(super) fn read_secrets(&self) -> Vec<String> {
-        std::mem::take(&mut *self.read.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn secret(&self, name: &str) -> Option<String> {
-        let value = self.secrets.as_ref()?(name)?;
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if !read.iter().any(|known| known == name) {
-            read.push(name.to_owned());
-        }
-        Some(value)
-    }
-
     fn text(&self, text: &str) -> Dynamic {
         if self.budget.take(text.len() / 64) { Dynamic::from(text) } else { super::node::spent() }
     }
@@ -114,7 +98,7 @@ impl Object for Named {
             }
             What::Env => (scope.env)(key).map(|value| scope.text(&value)),
             What::Run if key == "id" => Some(scope.text(&scope.run_id)),
-            What::Secrets => scope.secret(key).map(|value| scope.text(&value)),
+            What::Secrets => (scope.secrets)(key).map(|value| scope.text(&value)),
             What::Step(_) | What::Run => None,
         }
     }

@@ -1,8 +1,8 @@
 //! Inputs with expressions in them, and conditions: checked, and evaluated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use minijinja::value::Value as Dynamic;
 use minijinja::{Error, ErrorKind};
@@ -118,19 +118,40 @@ struct Evaluation<'a> {
     room: Room,
     /// The outputs that it has read.
     steps: BTreeMap<String, Arc<Value>>,
-    secrets: Vec<String>,
 }
 
-/// The input that a template makes. The names of the secrets that it read are added to `secrets`, also where it fails.
-pub(crate) fn resolve(
-    template: &Value,
-    sources: &Sources<'_>,
-    secrets: &mut Vec<String>,
-) -> Result<Value, EvaluationError> {
-    let mut evaluation = Evaluation::new(sources);
-    let value = evaluation.walk(template, Place::Input, MAX_JSON_DEPTH);
-    secrets.append(&mut evaluation.secrets);
-    value
+/// The input that a template makes.
+pub(crate) fn resolve(template: &Value, sources: &Sources<'_>) -> Result<Value, EvaluationError> {
+    Evaluation::new(sources).walk(template, Place::Input, MAX_JSON_DEPTH)
+}
+
+/// The names of the secrets that a template reads.
+pub(crate) fn secrets_of_template(template: &Value, found: &mut BTreeSet<String>) {
+    match template {
+        Value::String(text) => {
+            for part in parts(text).unwrap_or_default() {
+                if let Part::Expression(expression) = part {
+                    secrets_of(&expression, found);
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| secrets_of_template(item, found)),
+        Value::Object(members) => members.values().for_each(|item| secrets_of_template(item, found)),
+        _ => {}
+    }
+}
+
+/// The same for a condition.
+pub(crate) fn secrets_of_condition(text: &str, found: &mut BTreeSet<String>) {
+    if let Ok(expression) = condition(text) {
+        secrets_of(&expression, found);
+    }
+}
+
+fn secrets_of(expression: &Expression<'_>, found: &mut BTreeSet<String>) {
+    let references = names::references(expression);
+    let secrets = references.iter().filter(|reference| reference.root == "secrets");
+    found.extend(secrets.filter_map(|reference| reference.name().map(str::to_owned)));
 }
 
 /// Whether a condition is true.
@@ -152,8 +173,8 @@ pub(crate) fn decide(text: &str, sources: &Sources<'_>) -> Result<bool, Evaluati
 
 impl<'a> Evaluation<'a> {
     fn new(sources: &'a Sources<'a>) -> Self {
-        let (steps, secrets) = (BTreeMap::new(), Vec::new());
-        Self { sources, budget: Arc::new(Budget::new()), room: Room::of_input(), steps, secrets }
+        let (budget, room) = (Arc::new(Budget::new()), Room::of_input());
+        Self { sources, budget, room, steps: BTreeMap::new() }
     }
 
     fn walk(&mut self, value: &Value, place: Place<'_>, levels: usize) -> Result<Value, EvaluationError> {
@@ -235,12 +256,10 @@ impl<'a> Evaluation<'a> {
             inputs: Arc::clone(&self.sources.inputs),
             run_id: Arc::from(self.sources.run_id),
             env: Arc::clone(&self.sources.env),
-            secrets: self.sources.secrets.clone(),
-            read: Mutex::default(),
+            secrets: Arc::clone(&self.sources.secrets),
             budget: Arc::clone(&self.budget),
         });
         let value = engine::evaluate(expression.source(), &scope);
-        self.secrets.append(&mut scope.read_secrets());
         let private = references.iter().any(|reference| ["env", "secrets"].contains(&reference.root));
         let undefined = || {
             let missing = references.iter().find(|reference| {
@@ -248,6 +267,7 @@ impl<'a> Evaluation<'a> {
                 match reference.root {
                     "steps" => output.is_some_and(|output| !reference.is_in(output)),
                     "env" => reference.name().is_some_and(|name| (self.sources.env)(name).is_none()),
+                    "secrets" => reference.name().is_some_and(|name| (self.sources.secrets)(name).is_none()),
                     _ => false,
                 }
             });

@@ -35,6 +35,8 @@ use crate::memory::{Attach, Commit, FindRun, GetRun, ListBreakers, ListRuns, Lis
 use crate::plan::Surroundings;
 use crate::resilience::{Breaker, InvalidBreaker};
 use crate::run::{RunId, RunState};
+#[cfg(feature = "expressions")]
+use crate::secrets::Secrets;
 
 /// The actor that runs plans: one at a time, in the order in which they came.
 ///
@@ -203,6 +205,15 @@ impl ExecutionOrchestrator {
     #[must_use]
     pub fn environment(mut self, read: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
         self.surroundings.env = Arc::new(read);
+        self
+    }
+
+    /// Where expressions find `secrets.NAME`: in the environment of the process by default. A plan that reads a secret which
+    /// cannot be had is not accepted, and a run that was cut off stays interrupted.
+    #[cfg(feature = "expressions")]
+    #[must_use]
+    pub fn secrets(mut self, secrets: Secrets) -> Self {
+        self.surroundings.secrets = secrets;
         self
     }
 

@@ -85,8 +85,8 @@ impl Runner {
         let call = Call::start(callable, step.step.is_inline(), context, &self.claim);
         let ended = self.end_of(call, limit).await;
         let staged = scope.take_staged();
-        let result = match ended? {
-            Ended::Returned(result) => result,
+        let (result, staged) = match ended? {
+            Ended::Returned(result) => scope.clean(result, staged),
             Ended::Dropped => {
                 self.gate.passage = None;
                 return Ok(Input::Cancel.into());
@@ -101,13 +101,7 @@ impl Runner {
             }
         }
         if let Some(began) = began {
-            let (run_id, step_id) = (scope.run_id.as_str(), &*step.id);
-            let (duration, ok) = (humantime::format_duration(began.elapsed()).to_string(), result.is_ok());
-            let (ended, duration) = (if ok { "completed" } else { "failed" }, duration.as_str());
-            log::debug!(
-                target: "lunacore::run", run_id, step_id, attempt, duration, ok;
-                "step {step_id} of run {run_id} {ended} at attempt {attempt} after {duration}"
-            );
+            log_end((scope.run_id.as_str(), &step.id, attempt), began, result.is_ok());
         }
         let result = result.and_then(|output| {
             let produced = produce(cursor, &step.id, &output, staged)?;
@@ -155,19 +149,19 @@ impl Runner {
                 Heard::Nothing => {}
                 Heard::Request(request) => {
                     if let Err(error) = self.serve(request).await {
-                        if !call.abandon() {
+                        if !call.abandon(&scope) {
                             // Whatever the run comes to, nothing else of it runs until the code has ended.
                             drop(call.end().await);
                         }
                         return Err(error);
                     }
                 }
-                Heard::Cancelled if call.abandon() => return Ok(Ended::Dropped),
+                Heard::Cancelled if call.abandon(&scope) => return Ok(Ended::Dropped),
                 Heard::Cancelled => return self.stop(call).await,
                 Heard::Limit => {
                     let Some(limit) = limit else { continue };
                     self.scope.expire();
-                    if call.abandon() {
+                    if call.abandon(&scope) {
                         return Ok(Ended::Returned(Err(StepError::limit(limit.exceeded()))));
                     }
                     return self.expire(call, limit, cancelled).await;
@@ -287,6 +281,15 @@ impl Runner {
         let moved = self.move_to(decision).await;
         moved.map_err(|error| PlanError::from_memory(self.scope.run_id.clone(), error))
     }
+}
+
+fn log_end((run_id, step_id, attempt): (&str, &str, u32), began: Instant, ok: bool) {
+    let duration = humantime::format_duration(began.elapsed()).to_string();
+    let (ended, duration) = (if ok { "completed" } else { "failed" }, duration.as_str());
+    log::debug!(
+        target: "lunacore::run", run_id, step_id, attempt, duration, ok;
+        "step {step_id} of run {run_id} {ended} at attempt {attempt} after {duration}"
+    );
 }
 
 /// What a result says about the service behind a breaker: whether it does what it is asked to. `None`: nothing.

@@ -64,6 +64,10 @@ pub enum PlanError {
         /// What it did instead.
         reason: String,
     },
+    /// An expression of the plan reads a secret that cannot be had. Nothing has run.
+    #[cfg(feature = "expressions")]
+    #[error(transparent)]
+    Secret(#[from] crate::secrets::SecretError),
     /// A step names a circuit breaker that the orchestrator does not have. Nothing has run.
     #[error("step {step_id:?} names the circuit breaker {name:?}, which this orchestrator does not have{}",
         similar.as_ref().map(|name| format!("; did you mean {name:?}?")).unwrap_or_default())]

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use crate::isolate::{Isolated, catch};
 use crate::memory::Claim;
-use crate::plan::{Callable, CallableKind, Output, StepContext, StepError};
+use crate::plan::{Callable, CallableKind, Output, RunScope, StepContext, StepError};
 
 type StepResult = Result<Output, StepError>;
 
@@ -46,11 +46,12 @@ impl Call {
     }
 
     /// Drops a future, and answers whether that was possible: blocking code cannot be dropped.
-    pub(crate) fn abandon(&mut self) -> bool {
+    pub(crate) fn abandon(&mut self, scope: &RunScope) -> bool {
         match self {
             Self::Done(_) => true,
             Self::Future(future) => {
                 if let Err(message) = future.abandon() {
+                    let message = scope.clean_text(&message);
                     log::warn!(target: "lunacore::run", "dropping a cancelled step panicked: {message}");
                 }
                 true

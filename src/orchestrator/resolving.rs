@@ -51,8 +51,17 @@ impl ExecutionOrchestrator {
         let error = match answer {
             Ok(callables) if callables.steps.len() == waiting.plan.len() => {
                 waiting.callables = callables;
-                self.line.resolved(ticket);
-                return self.set_aside(ticket, ctx);
+                #[cfg(feature = "expressions")]
+                let missing = waiting.plan.check_secrets(&self.surroundings.secrets).err();
+                #[cfg(not(feature = "expressions"))]
+                let missing: Option<PlanError> = None;
+                match missing {
+                    None => {
+                        self.line.resolved(ticket);
+                        return self.set_aside(ticket, ctx);
+                    }
+                    Some(missing) => PlanError::from(missing),
+                }
             }
             Ok(callables) => {
                 let (got, steps) = (callables.steps.len(), waiting.plan.len());

@@ -22,6 +22,9 @@ pub(crate) struct CheckedPlan {
     has_policies: bool,
     /// The same for templates and conditions.
     has_expressions: bool,
+    /// The names of the secrets that they read, once they were looked for.
+    #[cfg(feature = "expressions")]
+    pub(super) secrets: OnceLock<std::collections::BTreeSet<String>>,
     /// Made when it is first needed: many plans never are.
     by_id: OnceLock<HashMap<Arc<str>, usize>>,
 }
@@ -148,7 +151,15 @@ impl CheckedPlan {
         let steps = checked.iter().map(|step| Arc::clone(step.step.record())).collect();
         let record = PlanRecord::new((name, description), values, steps);
         let by_id = if any_named { OnceLock::from(by_id) } else { OnceLock::new() };
-        Ok(Self { record, steps: checked, has_policies, has_expressions, by_id })
+        Ok(Self {
+            record,
+            steps: checked,
+            has_policies,
+            has_expressions,
+            #[cfg(feature = "expressions")]
+            secrets: OnceLock::new(),
+            by_id,
+        })
     }
 
     pub(crate) fn name(&self) -> Option<&Arc<str>> {

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -6,7 +7,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::check::{CheckedPlan, CheckedStep};
-use super::error::ContextError;
+use super::error::{ContextError, StepError};
 #[cfg(feature = "expressions")]
 use super::expressions::Surroundings;
 use super::output::Output;
@@ -17,6 +18,7 @@ use crate::limits::{
     MAX_ARTIFACT_BYTES, MAX_KEY_BYTES, MAX_PAYLOAD_BYTES, MAX_STAGED_ARTIFACTS, MAX_STAGED_BYTES,
 };
 use crate::run::{RunId, StepFailure};
+use crate::secrets::Redactor;
 
 /// What a callable knows of its step, its run and the steps before it. Cloning is cheap.
 ///
@@ -51,6 +53,8 @@ pub(crate) struct RunScope {
     pub(crate) report: Box<dyn Fn(Arc<str>, u32, Value) + Send + Sync>,
     #[cfg(feature = "expressions")]
     pub(crate) surroundings: Surroundings,
+    /// Takes secrets out of what leaves the run.
+    redactor: Mutex<Arc<Redactor>>,
     outputs: Mutex<Vec<Output>>,
     in_flight: Mutex<InFlight>,
 }
@@ -91,6 +95,7 @@ impl RunScope {
             report: Box::new(report),
             #[cfg(feature = "expressions")]
             surroundings: Surroundings::default(),
+            redactor: Mutex::default(),
             outputs: Mutex::new(outputs),
             in_flight: Mutex::default(),
         }
@@ -129,6 +134,56 @@ impl RunScope {
         if let Some(cancellation) = cancellation {
             cancellation.cancel();
         }
+    }
+
+    fn redactor(&self) -> Arc<Redactor> {
+        Arc::clone(&lock(&self.redactor))
+    }
+
+    /// Learns secrets, which from now on leave the run no more.
+    #[cfg(feature = "expressions")]
+    pub(super) fn learn<'a>(
+        &self,
+        secrets: impl Iterator<Item = &'a String>,
+    ) -> Result<(), crate::secrets::TooManySecrets> {
+        let mut redactor = lock(&self.redactor);
+        for secret in secrets {
+            if !redactor.knows(secret) {
+                Arc::make_mut(&mut redactor).learn(secret)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What an attempt has come to, without secrets.
+    pub(crate) fn clean(
+        &self,
+        result: Result<Output, StepError>,
+        staged: Vec<StagedArtifact>,
+    ) -> (Result<Output, StepError>, Vec<StagedArtifact>) {
+        let redactor = self.redactor();
+        if redactor.is_idle() {
+            return (result, staged);
+        }
+        let of_artifact = |StagedArtifact { key, data }: StagedArtifact| StagedArtifact {
+            key: redactor.text(&key).into_owned(),
+            data: redactor.data(data),
+        };
+        let result = match result {
+            Ok(output) => Ok(output.clean(&redactor)),
+            Err(error) => Err(error.clean(&redactor)),
+        };
+        (result, staged.into_iter().map(of_artifact).collect())
+    }
+
+    /// An error without secrets.
+    pub(crate) fn clean_error(&self, error: StepError) -> StepError {
+        error.clean(&self.redactor())
+    }
+
+    /// A text without secrets.
+    pub(crate) fn clean_text(&self, text: &str) -> String {
+        self.redactor().text(text).into_owned()
     }
 
     pub(crate) fn push_output(&self, output: Output) {
@@ -304,6 +359,7 @@ impl StepContext {
         if json::is_too_deep(&value) {
             return Err(ContextError::ProgressTooDeep);
         }
+        let value = self.scope.redactor().value(value);
         let bytes = json::size(&value);
         if bytes > MAX_PAYLOAD_BYTES {
             return Err(ContextError::ProgressTooLarge { bytes });
@@ -346,6 +402,26 @@ impl StepContext {
         staged.bytes += bytes;
         staged.artifacts.push(StagedArtifact { key, data });
         Ok(())
+    }
+
+    /// A text without the secrets of the run's plan, `***` in their places: as everything becomes that leaves a step. For text
+    /// that is cut before it does, so that no part of a secret is left at the cut.
+    ///
+    /// ```
+    /// use lunacore::{Step, StepContext};
+    ///
+    /// let step = Step::new("log", |ctx: StepContext| {
+    ///     let line = ctx.redact("a very long line").into_owned();
+    ///     line.chars().take(10).collect::<String>()
+    /// });
+    /// # let _ = step;
+    /// ```
+    #[must_use]
+    pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match self.scope.redactor().text(text) {
+            Cow::Borrowed(_) => Cow::Borrowed(text),
+            Cow::Owned(clean) => Cow::Owned(clean),
+        }
     }
 
     fn checked(&self) -> Option<&CheckedStep> {

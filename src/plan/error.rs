@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::ops::Deref;
@@ -7,13 +8,14 @@ use std::time::Duration;
 use humantime::format_duration;
 
 use crate::id::IdFault;
-use crate::isolate::Guarded;
+use crate::isolate::{Guarded, catch};
 use crate::limits::{
-    MAX_ARTIFACT_BYTES, MAX_JSON_DEPTH, MAX_OUTPUT_BYTES, MAX_PAYLOAD_BYTES, MAX_STAGED_ARTIFACTS,
-    MAX_STAGED_BYTES,
+    MAX_ARTIFACT_BYTES, MAX_FAILURE_CAUSES, MAX_JSON_DEPTH, MAX_OUTPUT_BYTES, MAX_PAYLOAD_BYTES,
+    MAX_STAGED_ARTIFACTS, MAX_STAGED_BYTES,
 };
 use crate::resilience::Verdict;
 use crate::run::{FailureKind, StepFailure};
+use crate::secrets::Redactor;
 
 /// The error of a step: any error value, kept as it is.
 ///
@@ -111,6 +113,34 @@ impl StepError {
         };
         let source = failure.causes.iter().rev().fold(None, link);
         Self::of_kind(failure.kind, RecordedError { message: failure.message.clone(), source })
+    }
+
+    /// The same without secrets: where it shows one, only its messages are left of it.
+    pub(super) fn clean(self, redactor: &Redactor) -> Self {
+        if redactor.is_idle() {
+            return self;
+        }
+        // The messages are made by code of the user's, and so is what the error shows of itself.
+        let shown = catch(|| {
+            let chain =
+                std::iter::successors(Some(&*self as &(dyn Error + 'static)), |error| (*error).source());
+            let messages = chain.take(1 + MAX_FAILURE_CAUSES).map(ToString::to_string).collect::<Vec<_>>();
+            (messages, format!("{:?}", &*self))
+        });
+        let (messages, debug) = shown.unwrap_or_else(|message| {
+            (vec![format!("the error could not be shown, for its message panicked: {message}")], message)
+        });
+        let is_clean = |text: &String| matches!(redactor.text(text), Cow::Borrowed(_));
+        if is_clean(&debug) && messages.iter().all(is_clean) {
+            return self;
+        }
+        let link = |source: Option<Box<RecordedError>>, message: &String| {
+            Some(Box::new(RecordedError { message: redactor.text(message).into_owned(), source }))
+        };
+        match messages.iter().rev().fold(None, link) {
+            Some(error) => Self { verdict: self.verdict, ..Self::of_kind(self.kind, *error) },
+            None => self,
+        }
     }
 
     pub(crate) fn kind(&self) -> FailureKind {

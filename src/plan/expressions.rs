@@ -1,6 +1,7 @@
 //! The expressions of a plan: checked against what it has, and evaluated when their step's turn comes.
 
 use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::id::nearest;
 use crate::isolate::catch;
 use crate::json;
 use crate::limits::{MAX_EXPRESSIONS, MAX_SUGGESTIONS_TRIED};
+use crate::secrets::{SecretError, Secrets};
 
 /// What a plan has, as seen from one of its steps.
 struct View<'a> {
@@ -56,10 +58,6 @@ impl Names for View<'_> {
         let inputs = self.plan.record().inputs();
         self.similar(name, inputs.keys().map(String::as_str), inputs.len())
     }
-
-    fn has_secrets(&self) -> bool {
-        false
-    }
 }
 
 /// Checks all expressions of a plan.
@@ -91,19 +89,41 @@ pub(super) fn check(plan: &CheckedPlan, problems: &mut Problems) -> Result<(), E
 pub(crate) struct Surroundings {
     /// The variables of the process environment.
     pub(crate) env: Lookup,
-    /// Secrets, where there are any.
-    pub(crate) secrets: Option<Lookup>,
+    pub(crate) secrets: Secrets,
 }
 
 impl Default for Surroundings {
     fn default() -> Self {
-        Self { env: Arc::new(|name| std::env::var(name).ok()), secrets: None }
+        Self { env: Arc::new(|name| std::env::var(name).ok()), secrets: Secrets::default() }
     }
 }
 
 impl fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Surroundings").finish_non_exhaustive()
+    }
+}
+
+impl CheckedPlan {
+    /// The names of the secrets that its expressions read.
+    pub(super) fn secrets(&self) -> &BTreeSet<String> {
+        self.secrets.get_or_init(|| {
+            let mut found = BTreeSet::new();
+            for step in self.steps().filter(|_| self.has_expressions()) {
+                if step.has_template() {
+                    expression::secrets_of_template(step.get_input(), &mut found);
+                }
+                if let Some(condition) = step.condition() {
+                    expression::secrets_of_condition(condition, &mut found);
+                }
+            }
+            found
+        })
+    }
+
+    /// Whether there is everything that it needs from outside.
+    pub(crate) fn check_secrets(&self, secrets: &Secrets) -> Result<(), SecretError> {
+        self.secrets().iter().try_for_each(|name| secrets.find(name).map(drop))
     }
 }
 
@@ -119,13 +139,13 @@ impl RunScope {
         if !self.plan.has_expressions() {
             return Ok(None);
         }
+        // Also where this input has none: an earlier step may have left it where this one finds it.
+        self.secrets()?;
         let Some(step) = self.plan.get(index).filter(|step| step.step.has_template()) else {
             return Ok(None);
         };
         let template = step.step.get_input();
-        // Which secrets have gone into the input.
-        let mut secrets = Vec::new();
-        self.evaluate(None, |sources| expression::resolve(template, sources, &mut secrets))
+        self.evaluate(None, |sources| expression::resolve(template, sources))
             .map(|input| Some(Arc::new(input)))
     }
 
@@ -142,6 +162,7 @@ impl RunScope {
         last: Option<&Output>,
         evaluate: impl FnOnce(&Sources<'_>) -> Result<T, EvaluationError>,
     ) -> Result<T, StepError> {
+        let secrets = self.secrets()?;
         let output = |id: &str| {
             let index = self.plan.index_of(id)?;
             let output =
@@ -156,11 +177,21 @@ impl RunScope {
             inputs: self.plan.record().shared_inputs(),
             run_id: self.run_id.as_str(),
             env: Arc::clone(&self.surroundings.env),
-            secrets: self.surroundings.secrets.clone(),
+            secrets,
         };
         // What reads the environment is the application's.
         let evaluated =
-            catch(|| evaluate(&sources)).map_err(|message| StepError::fatal(StepError::panic(message)))?;
-        evaluated.map_err(StepError::fatal)
+            catch(|| evaluate(&sources)).map_err(|message| StepError::fatal(StepError::panic(message)));
+        evaluated.and_then(|value| value.map_err(StepError::fatal)).map_err(|error| self.clean_error(error))
+    }
+
+    /// The secrets of the plan as they are now. From here on, they are taken out of what leaves the run.
+    fn secrets(&self) -> Result<Lookup, StepError> {
+        let names = self.plan.secrets();
+        // One that is not there any more fails the step that reads it, and no other.
+        let find = |name: &String| Some((name.clone(), self.surroundings.secrets.find(name).ok()?));
+        let found: BTreeMap<String, String> = names.iter().filter_map(find).collect();
+        self.learn(found.values()).map_err(StepError::fatal)?;
+        Ok(Arc::new(move |name| found.get(name).cloned()))
     }
 }

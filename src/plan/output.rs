@@ -13,6 +13,7 @@ use super::error::{OutputError, StepError};
 use crate::artifact::ArtifactData;
 use crate::json;
 use crate::limits::MAX_OUTPUT_BYTES;
+use crate::secrets::Redactor;
 
 /// What a step returned: a JSON value or raw bytes. Cloning shares the content.
 ///
@@ -80,6 +81,14 @@ impl Output {
         match self {
             Self::Json(_) => ArtifactData::Text(Arc::from(self.to_text())),
             Self::Bytes(bytes) => ArtifactData::Bytes(bytes.clone()),
+        }
+    }
+
+    /// The same without secrets.
+    pub(super) fn clean(self, redactor: &Redactor) -> Self {
+        match self {
+            Self::Json(value) => Self::Json(Arc::new(redactor.value(Arc::unwrap_or_clone(value)))),
+            Self::Bytes(bytes) => Self::Bytes(redactor.raw(bytes)),
         }
     }
 

@@ -49,7 +49,7 @@ impl Step {
     /// | `inputs.day` | an input that the plan [declares](crate::Plan::declare) |
     /// | `env.REGION` | a variable of the process environment, as it is when the expression is evaluated |
     /// | `run.id` | the id of the run |
-    /// | `secrets.TOKEN` | a secret, where the engine was given some |
+    /// | `secrets.TOKEN` | a secret: a variable of the process environment too, unless the engine has [other ones](crate::Secrets) |
     ///
     /// Ids, and the names of inputs and variables, are written out, and never computed: so a name that is not there, or a step
     /// that has not run by then, is refused with [`InvalidPlan::Expression`](crate::InvalidPlan::Expression) before anything
@@ -73,6 +73,16 @@ impl Step {
     ///
     /// `fromjson` and `tojson` turn text into a value and back. Within an expression, `~` and `string` write true as `True` and
     /// null as `None`, as Jinja does; text around an expression does not.
+    ///
+    /// # Secrets
+    ///
+    /// A secret is never stored. From the first attempt on that a process makes of any step of a plan, the secrets that the plan
+    /// names are taken out of all that leaves the step: its output, further artifacts, progress, and errors with what they show
+    /// in `Debug`. `***` stands in their places. They are found as they are, in single lines, and as JSON, `Debug`,
+    /// percent-encoding and base64 write them; a secret that was changed in another way, by a filter for example, is not. What
+    /// a callable itself writes to a log, a file or a service is its own affair, and so is what Rust's panic hook prints.
+    ///
+    /// A plan that names a secret which cannot be had is refused with [`PlanError::Secret`](crate::PlanError::Secret).
     ///
     /// # When, and how much
     ///
