@@ -549,3 +549,16 @@ proptest! {
         }
     }
 }
+
+#[actix::test]
+async fn a_fallback_that_the_allocator_finds_has_the_same_input() {
+    let registry = lunacore::RegistryAllocator::new()
+        .register("a", || 1)
+        .register("b", || Err::<(), _>(lunacore::StepError::fatal("broken")))
+        .register("rescue", |ctx: StepContext| ctx.input::<Value>());
+    let engine = Engine::builder().allocator(registry).start().unwrap();
+    let step = Step::named("b").with("${{ steps.a.output }} and ${{ run.id }}").when("steps.a.output == 1");
+    let plan = Plan::new([Step::named("a"), step.on_failure(OnFailure::fallback_named("rescue"))]);
+    let results = engine.execute(ExecutePlan::new(plan).run_id("r")).await.unwrap();
+    assert_eq!(results, [json!(1), json!("1 and r")]);
+}
