@@ -76,10 +76,7 @@ impl Runner {
         let known = if progress.fallback { self.watch.failure.borrow().clone() } else { None };
         let input = match self.input(cursor) {
             Ok(input) => input,
-            Err(error) => {
-                self.gate.passage = None;
-                return Ok(Flow::Turn(self.failed(error)));
-            }
+            Err(error) => return Ok(Flow::Turn(self.uncalled(error))),
         };
         let context = scope.open_attempt(cursor, attempt, known, input);
         let call = Call::start(callable, step.step.is_inline(), context, &self.claim);

@@ -42,6 +42,8 @@ mod panics;
 mod plans;
 mod recovery;
 mod retry;
+#[cfg(feature = "expressions")]
+mod secrets;
 mod shutdown;
 #[cfg(feature = "sqlite")]
 mod sqlite;
