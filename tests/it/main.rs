@@ -45,3 +45,4 @@ mod staged;
 mod steering;
 mod support;
 mod timed;
+mod typed;
