@@ -111,6 +111,8 @@ mod causes;
 mod clock;
 mod engine;
 mod event;
+#[cfg(feature = "expressions")]
+mod expression;
 pub mod from_python;
 mod id;
 mod isolate;
@@ -150,9 +152,9 @@ pub use orchestrator::{
     SubmitPlan,
 };
 pub use plan::{
-    BreakerOpen, Callable, ContextError, IntoCallable, IntoOutput, InvalidPlan, InvalidPolicy, Json,
-    LimitExceeded, OnFailure, Output, OutputError, Plan, PlanDifference, PlanRecord, RecordedError, Step,
-    StepChange, StepContext, StepError, StepPanic, WhenOpen,
+    BreakerOpen, Callable, ContextError, InputType, IntoCallable, IntoOutput, InvalidPlan, InvalidPolicy,
+    Json, LimitExceeded, OnFailure, Output, OutputError, Plan, PlanDifference, PlanInput, PlanRecord,
+    RecordedError, Step, StepChange, StepContext, StepError, StepPanic, WhenOpen,
 };
 pub use project::Project;
 pub use resilience::{Breaker, BreakerRecord, CircuitState, InvalidBreaker, InvalidRetry, Jitter, Retry};

@@ -14,6 +14,16 @@ pub const MAX_KEY_BYTES: usize = 512;
 /// Most steps in one plan. A plan of this size is held in memory several times over while it is accepted.
 pub const MAX_STEPS: usize = 100_000;
 
+/// Most inputs that a plan may declare: each is held beside the plan, and what reads a plan searches them by name.
+pub const MAX_PLAN_INPUTS: usize = 1_000;
+
+/// Largest values of all inputs of a plan together, and largest input of a step once its expressions are evaluated, in bytes of
+/// JSON: as large as an output, so that one can be handed on whole.
+pub const MAX_INPUT_BYTES: usize = MAX_OUTPUT_BYTES;
+
+/// Most problems that are listed of a plan. What is wrong with more steps than that is mostly one thing.
+pub const MAX_PROBLEMS: usize = 1_000;
+
 /// Largest output of a step, in bytes of its string form (or raw bytes). An output travels through a message, an
 /// event and an artifact; what is larger belongs into a file or an object store, with its name as the output.
 pub const MAX_OUTPUT_BYTES: usize = 16 * 1024 * 1024;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// From the ground up: a folder (or file) may import those in the rows above its own, and nothing else. The last column
 /// tells whether it may name actix.
-const ORDER: [(&str, bool); 17] = [
+const ORDER: [(&str, bool); 18] = [
     ("limits", false),
     ("isolate", false),
     ("causes", false),
@@ -18,6 +18,7 @@ const ORDER: [(&str, bool); 17] = [
     ("run", false),
     ("resilience", false),
     ("artifact", false),
+    ("expression", false),
     ("plan", false),
     ("event", false),
     ("bus", true),

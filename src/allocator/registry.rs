@@ -4,6 +4,7 @@ use actix::{Actor, Context, Handler, Message};
 
 use super::error::AllocatorError;
 use super::resolve::Resolve;
+use crate::id::nearest;
 use crate::limits::MAILBOX;
 use crate::plan::{Callable, IntoCallable, Step};
 
@@ -43,24 +44,13 @@ impl RegistryAllocator {
         self.callables.keys().map(String::as_str)
     }
 
-    /// The registered name that looks most like this one, if it is at most two typing errors away.
-    fn most_like(&self, name: &str) -> Option<&str> {
-        let wanted = name.to_lowercase();
-        let most = 2.min(wanted.chars().count().saturating_sub(1));
-        let near =
-            self.names().filter(|known| strsim::damerau_levenshtein(&known.to_lowercase(), &wanted) <= most);
-        // Of those as near as another, the one with the longer common start.
-        let likeness = |known: &str| strsim::jaro_winkler(&known.to_lowercase(), &wanted);
-        near.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
-    }
-
     fn find(&self, step: &Step) -> Result<Callable, AllocatorError> {
         let name = step.callable_name().unwrap_or_default();
         step.callable().or_else(|| self.callables.get(name)).cloned().ok_or_else(|| {
             AllocatorError::NotRegistered {
                 step_id: step.id().unwrap_or_default().to_owned(),
                 name: name.to_owned(),
-                similar: self.most_like(name).map(str::to_owned),
+                similar: nearest(name, self.names()).map(str::to_owned),
             }
         })
     }

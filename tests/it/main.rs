@@ -26,6 +26,8 @@ mod faults;
 #[cfg(feature = "sqlite")]
 mod fixture;
 mod history;
+#[cfg(feature = "expressions")]
+mod inputs;
 mod limits;
 mod logging;
 mod matrix;
@@ -45,3 +47,4 @@ mod staged;
 mod steering;
 mod support;
 mod timed;
+mod typed;
