@@ -121,6 +121,8 @@ pub mod limits;
 mod memory;
 mod orchestrator;
 mod plan;
+#[cfg(feature = "plan-files")]
+mod plan_file;
 mod project;
 mod resilience;
 mod run;
@@ -156,6 +158,8 @@ pub use plan::{
     Json, LimitExceeded, OnFailure, Output, OutputError, Plan, PlanDifference, PlanInput, PlanRecord,
     RecordedError, Step, StepChange, StepContext, StepError, StepPanic, WhenOpen,
 };
+#[cfg(feature = "plan-files")]
+pub use plan_file::{PlanFile, PlanFileError, PlanFileFault, PlanFileProblem, PlanFormat};
 pub use project::Project;
 pub use resilience::{Breaker, BreakerRecord, CircuitState, InvalidBreaker, InvalidRetry, Jitter, Retry};
 pub use run::{Durability, FailureKind, InvalidRunId, RunId, RunRecord, RunState, StepFailure, StepProgress};

@@ -35,6 +35,8 @@ mod memory;
 mod ordering;
 mod outputs;
 mod panics;
+#[cfg(feature = "plan-files")]
+mod plan_files;
 mod plans;
 mod recovery;
 mod retry;
