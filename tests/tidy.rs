@@ -27,8 +27,8 @@ const ORDER: [(&str, bool); 17] = [
     ("testing", false),
 ];
 
-/// What may import everything.
-const ROOTS: [&str; 3] = ["engine", "lib", "from_python"];
+/// What may import everything. The command is a crate of its own, which may import `lunacore`: see below.
+const ROOTS: [&str; 4] = ["engine", "lib", "from_python", "bin"];
 
 /// Actor files: only the file that makes a folder's face and its own folder may name them.
 const ACTORS: [(&str, &str); 5] = [
