@@ -84,7 +84,7 @@ async fn a_group_is_ended_only_if_its_first_process_is_the_one_on_record() {
     // With the mark and all, but started at another time: the number was given to another.
     let other_times = ["boot x tick 0".to_owned(), started(std::process::id())];
     for time in other_times {
-        let (beside, mut stranger) = (Beside::new(), stranger("sleep 1000"));
+        let (beside, mut stranger) = (Beside::new(), stranger("exec sleep 1000"));
         beside.record(stranger.id(), |record| record["started"] = json!(time));
         // Recorded after the ledger was made, so that the step itself has to judge.
         let ledger = Ledger::beside(&beside.store());
@@ -130,7 +130,7 @@ async fn a_group_without_its_first_process_is_known_by_its_mark() {
 
 #[actix::test]
 async fn what_other_steps_left_is_left_alone_until_it_is_asked_for() {
-    let (beside, mut left) = (Beside::new(), stranger("sleep 1000"));
+    let (beside, mut left) = (Beside::new(), stranger("exec sleep 1000"));
     beside.record(left.id(), |record| {
         record["step"] = json!("q/1/step");
         record["run_id"] = json!("q");
