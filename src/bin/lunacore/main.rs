@@ -17,22 +17,25 @@
 //! Everything here goes through the public API of the crate: whatever the command does, an application can.
 
 mod args;
+mod callables;
+mod check;
 mod exit;
 mod inspect;
 mod json;
+mod progress;
+mod run;
 mod screen;
 mod store;
 mod table;
 mod times;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
 use exit::{Exit, Failure};
-use screen::{Colour, Screen, Style};
+use screen::{Screen, complain};
 
 fn main() -> ExitCode {
     let mut screen = Screen::stdout();
@@ -49,16 +52,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says on stderr what is wrong. Where that cannot be written either, only the exit code is left to tell.
-fn complain(message: &str) {
-    use std::io::IsTerminal;
-    let mut stderr = std::io::stderr().lock();
-    let mark = Style::of(stderr.is_terminal()).paint(Colour::Red, "error:");
-    let _ = writeln!(stderr, "{mark} {message}");
-}
-
 fn perform(command: Command, screen: &mut Screen) -> Result<Exit, Failure> {
     match command {
+        Command::Run(run) => run::run(&run, screen),
+        Command::Resume(resume) => run::resume(&resume, screen),
+        Command::Check(check) => check::check(&check, screen),
+        Command::Schema => check::schema(screen),
+        Command::Callables(callables) => check::callables(callables.json, screen),
         Command::List(list) => inspect::list(&list, screen),
         Command::Show(show) => inspect::show(&show, screen),
         Command::Events(events) => inspect::events(&events, screen),
