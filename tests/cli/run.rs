@@ -149,6 +149,28 @@ error: step 1 (\"bad\") of run r failed at attempt 2: no disk
         json!({ "run_id": "r", "state": "failed", "outputs": { "good": 7 }, "failure": failure })
     );
     assert_eq!(out(dir.path(), &["events"]), events);
+    assert_eq!(again.err.lines().count(), 3, "nothing has happened: {}", again.err);
+}
+
+#[test]
+fn a_run_that_is_over_is_told_again_at_once() {
+    let dir = folder(&[("plan.json", json!({ "steps": [{ "id": "a", "uses": "noop", "with": 1 }] }))]);
+    let run = || run_in(dir.path(), &["run", "plan.json", "--run-id", "r"]);
+    assert_eq!(run().code, Some(0));
+    let began = Instant::now();
+    let again = run();
+    assert_eq!((again.code, again.out.as_str()), (Some(0), "a  1\n"));
+    assert_eq!(again.err, "run r of the plan is completed already\n");
+    assert!(began.elapsed() < Duration::from_millis(900), "no event is waited for: {:?}", began.elapsed());
+}
+
+#[test]
+fn the_log_is_only_for_who_asks() {
+    let dir = folder(&[("plan.json", json!({ "steps": [{ "id": "a", "uses": "noop" }] }))]);
+    let err = |args: &[&str]| run_in(dir.path(), args).err;
+    assert_eq!(err(&["run", "plan.json", "--quiet"]), "");
+    assert!(err(&["run", "plan.json", "--quiet", "--verbose"]).contains("lunacore::"));
+    assert!(err(&["-v", "run", "plan.json", "--quiet"]).contains("DEBUG"));
 }
 
 #[test]

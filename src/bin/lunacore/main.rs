@@ -38,8 +38,10 @@ use exit::{Exit, Failure};
 use screen::{Screen, complain};
 
 fn main() -> ExitCode {
+    let cli = Cli::parse();
     let mut screen = Screen::stdout();
-    let done = perform(Cli::parse().command, &mut screen).and_then(|exit| screen.flush().map(|()| exit));
+    log_to_stderr(cli.verbose);
+    let done = perform(cli.command, &mut screen).and_then(|exit| screen.flush().map(|()| exit));
     match done {
         Ok(exit) => exit.into(),
         Err(Failure::Closed) => ExitCode::SUCCESS,
@@ -50,6 +52,14 @@ fn main() -> ExitCode {
             exit.into()
         }
     }
+}
+
+/// By default nothing is logged: what a user has to know, the command says.
+fn log_to_stderr(verbose: bool) {
+    let level = if verbose { "lunacore=debug" } else { "off" };
+    let mut log = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level));
+    // There is one already only where the command is part of a test.
+    let _ = log.try_init();
 }
 
 fn perform(command: Command, screen: &mut Screen) -> Result<Exit, Failure> {

@@ -131,7 +131,9 @@ impl Driver<'_> {
         before: Option<&RunRecord>,
         paused: bool,
     ) -> Result<Exit, Failure> {
-        let events = match self.quiet {
+        // One that is over has no more of them.
+        let over = before.is_some_and(|before| before.state.is_final());
+        let events = match self.quiet || over {
             true => None,
             false => {
                 let subscribe = SubscribeStream::new("*").capacity(EVENTS);
@@ -155,7 +157,9 @@ impl Driver<'_> {
             // Left by a process that was killed before, and not started by this one.
             screen::complain(&with_causes(&error));
         }
-        progress.end(&outcome);
+        if !over {
+            progress.end(&outcome);
+        }
         let exit = outcome::tell(&run_id, plan, &outcome, self.json, self.screen)?;
         self.complain(outcome.as_ref().err());
         Ok(exit)
@@ -173,8 +177,7 @@ impl Driver<'_> {
             return Err(Failure::Told { exit: Failure::exit_of(&error), message });
         };
         let outcome = Err(error);
-        let mut progress = self.progress(&before.run_id, plan, Some(before), false);
-        progress.end(&outcome);
+        drop(self.progress(&before.run_id, plan, Some(before), false));
         let exit = outcome::tell(&before.run_id, plan, &outcome, self.json, self.screen)?;
         self.complain(outcome.as_ref().err());
         Ok(exit)
@@ -225,6 +228,9 @@ impl Driver<'_> {
                 () = self.signals.next() => self.stop(&run_id, progress)?,
             }
         };
+        if !ends_run(&outcome) {
+            events = None;
+        }
         let late = tokio::time::Instant::now() + LAST_EVENTS;
         while events.is_some() && !take(&mut events, &run_id, progress) && tokio::time::Instant::now() < late
         {
@@ -254,6 +260,11 @@ impl Driver<'_> {
             screen::complain(&outcome::explained(error, self.stored));
         }
     }
+}
+
+/// Whether an event tells of it: a run that was cut off has no last one.
+fn ends_run(outcome: &Result<Vec<Value>, PlanError>) -> bool {
+    outcome.as_ref().map_or_else(|error| outcome::completed(error).is_some(), |_| true)
 }
 
 /// Shows the events that are there, without waiting for more; answers whether the last of the run was among them.
