@@ -314,6 +314,34 @@ fn resuming_needs_no_plan_file() {
 }
 
 #[test]
+fn cancelling_what_was_killed_ends_what_it_left_and_nothing_else() {
+    let script = "echo $1 >> calls; echo $$ > pid-$1; while :; do sleep 0.05; done";
+    let plan = |name: &str| {
+        let argv = ["/bin/sh", "-c", script, "sh", name];
+        json!({ "name": name, "steps": [{ "id": "s", "uses": "shell", "with": { "argv": argv } }] })
+    };
+    let dir = folder(&[("a.json", plan("a")), ("b.json", plan("b"))]);
+    let pids = ["a", "b"].map(|name| {
+        let running = start(dir.path(), &["run", &format!("{name}.json"), "--run-id", name], 1);
+        let pid = wait_for("the script", || {
+            let pid = std::fs::read_to_string(dir.path().join(format!("pid-{name}"))).ok()?;
+            pid.trim().parse::<i32>().ok().map(Pid::from_raw)
+        });
+        send(&running.0, Signal::SIGKILL);
+        // The script has its pipes still.
+        drop(running);
+        pid
+    });
+    let events = out(dir.path(), &["events", "b"]);
+    assert_eq!(out(dir.path(), &["cancel", "a"]), "run a is cancelled\n");
+    wait_for("the script to be gone", || kill(pids[0], None).is_err().then_some(()));
+    assert!(kill(pids[1], None).is_ok(), "that of the other run is left alone");
+    assert_eq!(out(dir.path(), &["events", "b"]), events);
+    assert_eq!(last_run(dir.path())["state"], "running");
+    kill(pids[1], Signal::SIGKILL).unwrap();
+}
+
+#[test]
 fn a_run_that_was_paused_goes_on_when_it_is_resumed() {
     let dir = folder(&[]);
     let store = SqliteStore::open(dir.path().join("runs.db")).unwrap();
