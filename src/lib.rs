@@ -137,7 +137,9 @@ pub use bus::{
 };
 pub use clock::Clock;
 pub use engine::{Engine, EngineBuilder, EngineError};
-pub use event::{Event, EventKind, InvalidEventType, InvalidPattern, Pattern};
+pub use event::{Event, EventKind, InvalidEventType, InvalidPattern, Pattern, SkipReason};
+#[cfg(feature = "expressions")]
+pub use expression::{EvaluationError, InvalidExpression};
 pub use id::IdFault;
 pub use memory::{
     Access, Attach, Claim, Commit, Committed, Delete, FindRun, FoundRun, Get, GetOutputs, GetRun,
