@@ -24,6 +24,8 @@ pub use difference::{PlanDifference, StepChange};
 pub use error::{BreakerOpen, ContextError, LimitExceeded, OutputError, RecordedError, StepError, StepPanic};
 pub use inputs::{InputType, PlanInput};
 pub use into_callable::IntoCallable;
+#[cfg(feature = "plan-files")]
+pub(crate) use into_callable::marker::Typed;
 pub use invalid::InvalidPlan;
 pub use output::{IntoOutput, Json, Output};
 pub(crate) use policy::{Handling, Policy};
