@@ -59,6 +59,22 @@ pub(crate) fn shorten(text: &str) -> String {
     }
 }
 
+/// The known name that looks most like this one, if it is at most two typing errors away.
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let wanted = name.to_lowercase();
+    let length = wanted.chars().count();
+    let most = 2.min(length.saturating_sub(1));
+    let near = known.filter(|known| {
+        // Most names need not be compared: each typing error makes one character more or less at most.
+        known.len().abs_diff(name.len()) <= 4 * (most + 1)
+            && known.chars().count().abs_diff(length) <= most
+            && strsim::damerau_levenshtein(&known.to_lowercase(), &wanted) <= most
+    });
+    // Of those as near as another, the one with the longer common start.
+    let likeness = |known: &str| strsim::jaro_winkler(&known.to_lowercase(), &wanted);
+    near.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+}
+
 /// Makes the ids of all that happens at one moment: UUIDv7 (RFC 9562). Their random bits come from a fast generator that is
 /// seeded by the operating system once per thread: unique, but not secret.
 #[derive(Debug, Clone, Copy)]

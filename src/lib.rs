@@ -110,6 +110,8 @@ mod causes;
 mod clock;
 mod engine;
 mod event;
+#[cfg(feature = "expressions")]
+mod expression;
 pub mod from_python;
 mod id;
 mod isolate;
@@ -118,13 +120,15 @@ pub mod limits;
 mod memory;
 mod orchestrator;
 mod plan;
+#[cfg(feature = "plan-files")]
+mod plan_file;
 mod project;
 mod resilience;
 mod run;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use allocator::{AllocatorError, RegistryAllocator, Resolve, ResolveError, SimpleAllocator};
+pub use allocator::{AllocatorError, InputFault, RegistryAllocator, Resolve, ResolveError, SimpleAllocator};
 pub use artifact::{Artifact, ArtifactData};
 pub use bus::{
     Emit, EmitError, EventBus, EventStream, Flush, FlushTimeout, HistoryError, IntoSubscriber, Publish,
@@ -149,10 +153,12 @@ pub use orchestrator::{
     SubmitPlan,
 };
 pub use plan::{
-    BreakerOpen, Callable, ContextError, IntoCallable, IntoOutput, InvalidPlan, InvalidPolicy, Json,
-    LimitExceeded, OnFailure, Output, OutputError, Plan, PlanDifference, PlanRecord, RecordedError, Step,
-    StepChange, StepContext, StepError, StepPanic, WhenOpen,
+    BreakerOpen, Callable, ContextError, InputType, IntoCallable, IntoOutput, InvalidPlan, InvalidPolicy,
+    Json, LimitExceeded, OnFailure, Output, OutputError, Plan, PlanDifference, PlanInput, PlanRecord,
+    RecordedError, Step, StepChange, StepContext, StepError, StepPanic, WhenOpen,
 };
+#[cfg(feature = "plan-files")]
+pub use plan_file::{PlanFile, PlanFileError, PlanFileFault, PlanFileProblem, PlanFormat};
 pub use project::Project;
 pub use resilience::{Breaker, BreakerRecord, CircuitState, InvalidBreaker, InvalidRetry, Jitter, Retry};
 pub use run::{Durability, FailureKind, InvalidRunId, RunId, RunRecord, RunState, StepFailure, StepProgress};

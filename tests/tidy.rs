@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// From the ground up: a folder (or file) may import those in the rows above its own, and nothing else. The last column
 /// tells whether it may name actix.
-const ORDER: [(&str, bool); 17] = [
+const ORDER: [(&str, bool); 19] = [
     ("limits", false),
     ("isolate", false),
     ("causes", false),
@@ -18,11 +18,13 @@ const ORDER: [(&str, bool); 17] = [
     ("run", false),
     ("resilience", false),
     ("artifact", false),
+    ("expression", false),
     ("plan", false),
     ("event", false),
     ("bus", true),
     ("memory", true),
     ("allocator", true),
+    ("plan_file", false),
     ("orchestrator", true),
     ("testing", false),
 ];

@@ -53,7 +53,7 @@ impl ExecutionOrchestrator {
         }
         let named = message.run_id.is_some();
         let run_id = message.run_id.map_or_else(|| Ok(RunId::random()), |id| id.parse())?;
-        let plan = Arc::new(CheckedPlan::new(message.plan)?);
+        let plan = Arc::new(CheckedPlan::with_inputs(message.plan, message.inputs)?);
         self.check_breakers(&plan)?;
         let now = self.clock.now();
         let deadline = match message.deadline {

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix::Message;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use super::abandoned::AbandonedCall;
@@ -29,13 +29,35 @@ pub struct ExecutePlan {
     pub(crate) run_id: Option<String>,
     pub(crate) durability: Option<Durability>,
     pub(crate) deadline: Option<Duration>,
+    pub(crate) inputs: Map<String, Value>,
 }
 
 impl ExecutePlan {
     /// A plan, or its steps.
     pub fn new(plan: impl Into<Plan>) -> Self {
         let project = Project::default();
-        Self { plan: plan.into(), project, run_id: None, durability: None, deadline: None }
+        let (run_id, durability, deadline) = (None, None, None);
+        Self { plan: plan.into(), project, run_id, durability, deadline, inputs: Map::new() }
+    }
+
+    /// Gives an input of the plan its value; see [`Plan::declare`]. What is not given has its default, and what the plan does
+    /// not declare is refused.
+    ///
+    /// Values are stored with the run, so that it can be resumed, and count in the plan's
+    /// [fingerprint](crate::PlanRecord::fingerprint).
+    #[cfg(feature = "expressions")]
+    #[must_use]
+    pub fn input(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.inputs.insert(name.into(), value.into());
+        self
+    }
+
+    /// The same for several inputs at once.
+    #[cfg(feature = "expressions")]
+    #[must_use]
+    pub fn inputs(mut self, values: impl IntoIterator<Item = (String, Value)>) -> Self {
+        self.inputs.extend(values);
+        self
     }
 
     /// Names the run, so that it can be asked about, cancelled and attached to. Without this it gets a UUIDv7.
@@ -52,7 +74,7 @@ impl ExecutePlan {
     /// | cut off, by a crash or a failure of the store | the outcome of the rest: steps that completed are not called again, their outputs come from memory, and `task.recovered` says so for each |
     ///
     /// The plan must be the one that the run was accepted with, by its [fingerprint](crate::PlanRecord::fingerprint): step ids, their
-    /// order, the names of callables, inputs. What a closure does cannot be compared; it counts by its step's id. Another
+    /// order, the names of callables, inputs, conditions. What a closure does cannot be compared; it counts by its step's id. Another
     /// plan gets [`PlanError::PlanMismatch`], another project's [`PlanError::RunExists`], and a run that another
     /// orchestrator over the same memory has in hand gets [`PlanError::RunElsewhere`].
     ///

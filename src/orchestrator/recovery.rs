@@ -251,7 +251,7 @@ impl ExecutionOrchestrator {
                 return self.hear(unheard, ctx);
             }
         };
-        let closure = found.plan.first_closure().map(|(index, id, what)| (index, id.to_owned(), what));
+        let stuck = found.plan.cannot_go_on();
         let mut waiting = Waiting::new(run_id.clone(), found.record.project.clone(), plan, claim);
         waiting.take_up(found);
         let (stopping, breakers) = (waiting.is_stopping(), self.check_breakers(&waiting.plan));
@@ -260,10 +260,7 @@ impl ExecutionOrchestrator {
         self.insert(ticket, waiting, ctx);
         if stopping {
             self.withdraw(ticket, ctx);
-        } else if let Some((index, id, what)) = closure {
-            let reason = format!(
-                "step {index} ({id:?}) {what}, which cannot be stored; send its plan again with this run id"
-            );
+        } else if let Some(reason) = stuck {
             self.interrupt_for(ticket, &reason, ctx);
         } else if let Err(error) = breakers {
             self.interrupt_for(ticket, &error.to_string(), ctx);

@@ -1,79 +1,17 @@
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, OnceLock};
 
-use super::policy::{InvalidPolicy, Policy};
+use serde_json::{Map, Value};
+
+use super::inputs;
+use super::invalid::InvalidPlan;
+use super::policy::Policy;
 use super::record::PlanRecord;
 use super::step::{Plan, Step};
-use crate::id::{IdFault, check_id, shorten};
+use crate::id::{check_id, shorten};
 use crate::json;
-use crate::limits::{MAX_JSON_DEPTH, MAX_STEPS};
-
-/// What is wrong with a plan.
-///
-/// Steps are counted from 0, as in `step_0` and in artifacts' meta.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum InvalidPlan {
-    /// A step's id is empty, too long, or has control characters.
-    #[error("the id {id:?} of step {index} {fault}")]
-    StepId {
-        /// The id, shortened.
-        id: String,
-        /// The step's place.
-        index: usize,
-        /// What is wrong with the id.
-        fault: IdFault,
-    },
-    /// Another name in a step, or the plan's own, is empty, too long, or has control characters.
-    #[error("the {what} {name:?} of {place} {fault}")]
-    Name {
-        /// What the name is for, such as `agent name`.
-        what: &'static str,
-        /// The name, shortened.
-        name: String,
-        /// Whose it is: the plan's, or a step's.
-        place: String,
-        /// What is wrong with it.
-        fault: IdFault,
-    },
-    /// Two steps have the same id.
-    #[error("steps {first} and {second} have the same id {id:?}; each step of a plan needs its own")]
-    DuplicateId {
-        /// The id.
-        id: String,
-        /// The place of the first step with it.
-        first: usize,
-        /// The place of the second.
-        second: usize,
-    },
-    /// A step's input or one of its attributes nests deeper than [`MAX_JSON_DEPTH`].
-    #[error("the input or an attribute of step {index} ({id:?}) nests deeper than {MAX_JSON_DEPTH} levels")]
-    TooDeep {
-        /// The step's id.
-        id: String,
-        /// Its place.
-        index: usize,
-    },
-    /// A step's policy cannot be one.
-    #[error("the policy of step {index} ({id:?}) is not valid")]
-    Policy {
-        /// The step's id.
-        id: String,
-        /// Its place.
-        index: usize,
-        /// What is wrong with it.
-        source: InvalidPolicy,
-    },
-    /// The plan has no time at all.
-    #[error("the plan's deadline is 0s, in which nothing can be done; leave it out for none")]
-    NoTime,
-    /// The plan is longer than [`MAX_STEPS`].
-    #[error("the plan has {steps} steps, more than {MAX_STEPS}; split it")]
-    TooManySteps {
-        /// Its number of steps.
-        steps: usize,
-    },
-}
+use crate::limits::{MAX_PROBLEMS, MAX_STEPS};
 
 /// A plan that passed every check: each step has an id of its own.
 #[derive(Debug)]
@@ -92,14 +30,66 @@ pub(crate) struct CheckedStep {
     pub(crate) step: Step,
 }
 
+/// What is found wrong with a plan, until it is enough.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    most: usize,
+    found: Vec<InvalidPlan>,
+}
+
+/// Nothing more need be looked at.
+pub(super) struct Enough;
+
+impl Problems {
+    pub(super) fn add(&mut self, problem: InvalidPlan) -> Result<(), Enough> {
+        self.found.push(problem);
+        if self.found.len() < self.most { Ok(()) } else { Err(Enough) }
+    }
+}
+
+/// All that is wrong with a plan, or the first [`MAX_PROBLEMS`] of it.
+pub(super) fn problems(plan: Plan) -> Vec<InvalidPlan> {
+    let mut problems = Problems { most: MAX_PROBLEMS, ..Problems::default() };
+    // Which values they have does not matter here.
+    let inputs = plan.inputs().map(|(name, _)| (name.to_owned(), Value::Null)).collect();
+    // That it is enough, the list itself says.
+    let _ = CheckedPlan::check(plan, inputs, &mut problems);
+    problems.found
+}
+
 impl CheckedPlan {
+    /// The plan with the defaults of its inputs.
     pub(crate) fn new(plan: Plan) -> Result<Self, InvalidPlan> {
-        let (name, steps) = plan.into_parts();
-        if steps.len() > MAX_STEPS {
-            return Err(InvalidPlan::TooManySteps { steps: steps.len() });
+        Self::with_inputs(plan, Map::new())
+    }
+
+    /// The plan with these inputs.
+    pub(crate) fn with_inputs(plan: Plan, given: Map<String, Value>) -> Result<Self, InvalidPlan> {
+        let values = inputs::fill(&plan.declared, given)?;
+        let mut problems = Problems { most: 1, ..Problems::default() };
+        let checked = Self::check(plan, values, &mut problems);
+        match (problems.found.pop(), checked) {
+            (Some(problem), _) => Err(problem),
+            (None, Ok(checked)) => Ok(checked),
+            // Never: it is only enough when there is one.
+            (None, Err(Enough)) => Err(InvalidPlan::TooManySteps { steps: 0 }),
         }
-        if let Some(name) = &name {
-            check_name("name", name, || "the plan".to_owned())?;
+    }
+
+    fn check(plan: Plan, values: Map<String, Value>, problems: &mut Problems) -> Result<Self, Enough> {
+        let Plan { name, description, declared, steps } = plan;
+        if steps.len() > MAX_STEPS {
+            problems.add(InvalidPlan::TooManySteps { steps: steps.len() })?;
+            // Of so many, the others are not even looked at.
+            return Err(Enough);
+        }
+        if let Some(name) = &name
+            && let Err(problem) = check_name("name", name, || "the plan".to_owned())
+        {
+            problems.add(problem)?;
+        }
+        for problem in inputs::check(&declared) {
+            problems.add(problem)?;
         }
         let mut checked = Vec::with_capacity(steps.len());
         let mut has_policies = false;
@@ -109,7 +99,9 @@ impl CheckedPlan {
         for (index, mut step) in steps.into_iter().enumerate() {
             let id = match step.shared_id() {
                 Some(id) => {
-                    check_id(&id).map_err(|fault| InvalidPlan::StepId { id: shorten(&id), index, fault })?;
+                    if let Err(fault) = check_id(&id) {
+                        problems.add(InvalidPlan::StepId { id: shorten(&id), index, fault })?;
+                    }
                     id
                 }
                 None => {
@@ -118,24 +110,21 @@ impl CheckedPlan {
                     id
                 }
             };
-            for (what, name) in step.names() {
-                check_name(what, name, || format!("step {index} ({id:?})"))?;
-            }
-            if json::is_too_deep(step.get_input()) || json::any_too_deep(step.attributes()) {
-                return Err(InvalidPlan::TooDeep { id: id.to_string(), index });
-            }
-            if let Some(policy) = step.policy() {
-                has_policies = true;
-                let invalid = |source| InvalidPlan::Policy { id: id.to_string(), index, source };
-                policy.check().map_err(invalid)?;
-            }
-            if any_named && let Some(first) = by_id.insert(Arc::clone(&id), index) {
-                return Err(InvalidPlan::DuplicateId { id: id.to_string(), first, second: index });
+            check_step(&id, index, &step, problems)?;
+            has_policies |= step.policy().is_some();
+            if any_named {
+                match by_id.entry(Arc::clone(&id)) {
+                    Entry::Vacant(place) => drop(place.insert(index)),
+                    Entry::Occupied(first) => {
+                        let (id, first) = (shorten(&id), *first.get());
+                        problems.add(InvalidPlan::DuplicateId { id, first, second: index })?;
+                    }
+                }
             }
             checked.push(CheckedStep { id, step });
         }
-        let record =
-            PlanRecord::new(name, checked.iter().map(|step| Arc::clone(step.step.record())).collect());
+        let steps = checked.iter().map(|step| Arc::clone(step.step.record())).collect();
+        let record = PlanRecord::new((name, description), values, steps);
         let by_id = if any_named { OnceLock::from(by_id) } else { OnceLock::new() };
         Ok(Self { record, steps: checked, has_policies, by_id })
     }
@@ -197,6 +186,25 @@ fn id_of_place(index: usize) -> Arc<str> {
     Arc::from(std::str::from_utf8(&buffer[start..]).unwrap_or_default())
 }
 
-fn check_name(what: &'static str, name: &str, place: impl FnOnce() -> String) -> Result<(), InvalidPlan> {
+fn check_step(id: &Arc<str>, index: usize, step: &Step, problems: &mut Problems) -> Result<(), Enough> {
+    for (what, name) in step.names() {
+        if let Err(problem) = check_name(what, name, || format!("step {index} ({:?})", shorten(id))) {
+            problems.add(problem)?;
+        }
+    }
+    if json::is_too_deep(step.get_input()) || json::any_too_deep(step.attributes()) {
+        problems.add(InvalidPlan::TooDeep { id: shorten(id), index })?;
+    }
+    if let Some(Err(source)) = step.policy().map(Policy::check) {
+        problems.add(InvalidPlan::Policy { id: shorten(id), index, source })?;
+    }
+    Ok(())
+}
+
+pub(super) fn check_name(
+    what: &'static str,
+    name: &str,
+    place: impl FnOnce() -> String,
+) -> Result<(), InvalidPlan> {
     check_id(name).map_err(|fault| InvalidPlan::Name { what, name: shorten(name), place: place(), fault })
 }

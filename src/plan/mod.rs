@@ -3,23 +3,32 @@
 mod callable;
 mod check;
 mod context;
+mod difference;
 mod error;
+mod inputs;
 mod into_callable;
+mod invalid;
 mod output;
 mod policy;
 mod record;
 mod step;
+#[cfg(feature = "expressions")]
+mod template;
 
 pub use callable::Callable;
 pub(crate) use callable::Kind as CallableKind;
 pub(crate) use check::CheckedPlan;
-pub use check::InvalidPlan;
 pub use context::StepContext;
 pub(crate) use context::{RunScope, StagedArtifact};
+pub use difference::{PlanDifference, StepChange};
 pub use error::{BreakerOpen, ContextError, LimitExceeded, OutputError, RecordedError, StepError, StepPanic};
+pub use inputs::{InputType, PlanInput};
 pub use into_callable::IntoCallable;
+#[cfg(feature = "plan-files")]
+pub(crate) use into_callable::marker::Typed;
+pub use invalid::InvalidPlan;
 pub use output::{IntoOutput, Json, Output};
 pub(crate) use policy::{Handling, Policy};
 pub use policy::{InvalidPolicy, OnFailure, WhenOpen};
-pub use record::{PlanDifference, PlanRecord, StepChange};
+pub use record::PlanRecord;
 pub use step::{Plan, Step};

@@ -1,14 +1,16 @@
-use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::check::{CheckedPlan, InvalidPlan};
+use super::check::CheckedPlan;
+use super::difference::{self, PlanDifference, StepChange};
+use super::inputs::Declared;
+use super::invalid::InvalidPlan;
 use super::policy::{Handling, Policy};
 use super::step::{Plan, Step};
-use crate::id::shorten;
+use crate::causes::with_causes;
 use crate::json;
 
 /// A plan as data: what a store keeps of it, and what a plan is compared with when its run is attached to. Cloning is
@@ -34,6 +36,9 @@ use crate::json;
 #[serde(into = "Stored", try_from = "AnyFormat")]
 pub struct PlanRecord {
     name: Option<Arc<str>>,
+    description: Option<Arc<str>>,
+    /// The values of its inputs, with the defaults of those that were not given.
+    inputs: Arc<Map<String, Value>>,
     steps: Arc<[Arc<StepRecord>]>,
 }
 
@@ -49,6 +54,12 @@ pub(crate) struct StepRecord {
     pub(crate) uses: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) input: Value,
+    /// The input holds expressions.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) template: bool,
+    /// The condition on which it runs.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) when: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) attributes: Map<String, Value>,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -78,6 +89,10 @@ struct Stored {
     format: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    description: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    inputs: Arc<Map<String, Value>>,
     steps: Vec<Arc<StepRecord>>,
 }
 
@@ -85,7 +100,8 @@ const FORMAT: u32 = 1;
 
 impl From<PlanRecord> for Stored {
     fn from(record: PlanRecord) -> Self {
-        Self { format: FORMAT, name: record.name, steps: record.steps.to_vec() }
+        let PlanRecord { name, description, inputs, steps } = record;
+        Self { format: FORMAT, name, description, inputs, steps: steps.to_vec() }
     }
 }
 
@@ -98,33 +114,54 @@ impl TryFrom<AnyFormat> for PlanRecord {
         }
         let stored: Stored =
             serde_json::from_value(Value::Object(content)).map_err(|error| error.to_string())?;
+        let Stored { name, description, inputs, steps, .. } = stored;
         // The same checks as for a plan that comes in.
-        let steps = stored.steps.into_iter().map(Step::recorded);
-        let mut plan = Plan::new(steps);
-        if let Some(name) = stored.name {
-            plan = plan.name(name);
-        }
-        Self::of(plan).map_err(|error| error.to_string())
+        let plan = Self { name, description, inputs, steps: steps.into() }.to_plan();
+        Self::of(plan).map_err(|error| with_causes(&error))
     }
 }
 
 impl PlanRecord {
-    pub(crate) fn new(name: Option<Arc<str>>, steps: Arc<[Arc<StepRecord>]>) -> Self {
-        Self { name, steps }
+    pub(super) fn new(
+        (name, description): (Option<Arc<str>>, Option<Arc<str>>),
+        inputs: Map<String, Value>,
+        steps: Arc<[Arc<StepRecord>]>,
+    ) -> Self {
+        Self { name, description, inputs: Arc::new(inputs), steps }
     }
 
-    /// The record of a plan.
+    /// The record of a plan whose inputs have their defaults.
     ///
     /// # Errors
-    /// The plan is not valid.
+    /// The plan is not valid, or one of its inputs has no default.
     pub fn of(plan: impl Into<Plan>) -> Result<Self, InvalidPlan> {
-        CheckedPlan::new(plan.into()).map(|plan| plan.record().clone())
+        Self::with_inputs(plan, Map::new())
+    }
+
+    /// The record of a plan with these values for its inputs, and the defaults of all others.
+    ///
+    /// # Errors
+    /// The plan is not valid, or the inputs are not those that it declares.
+    pub fn with_inputs(plan: impl Into<Plan>, inputs: Map<String, Value>) -> Result<Self, InvalidPlan> {
+        CheckedPlan::with_inputs(plan.into(), inputs).map(|plan| plan.record().clone())
     }
 
     /// The plan's name, if it has one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+
+    /// What the plan is for, if it says so.
+    #[must_use]
+    pub fn description(&self) -> Option<&str> {
+        self.description.as_deref()
+    }
+
+    /// The values of the plan's inputs, with the defaults of those that were not given.
+    #[must_use]
+    pub fn inputs(&self) -> &Map<String, Value> {
+        &self.inputs
     }
 
     pub(crate) fn shared_name(&self) -> Option<&Arc<str>> {
@@ -178,18 +215,33 @@ impl PlanRecord {
         })
     }
 
-    /// The plan again. Steps that came with a closure have none now.
+    /// The plan again. Steps that came with a closure have none now, and inputs have their values as defaults.
     pub(crate) fn to_plan(&self) -> Plan {
-        let plan = Plan::new(self.steps.iter().map(|step| Step::recorded(Arc::clone(step))));
-        match &self.name {
-            Some(name) => plan.name(Arc::clone(name)),
-            None => plan,
+        Plan {
+            name: self.name.clone(),
+            description: self.description.clone(),
+            declared: self.inputs.iter().map(|(name, value)| Declared::of_value(name, value)).collect(),
+            steps: self.steps.iter().map(|step| Step::recorded(Arc::clone(step))).collect(),
         }
     }
 
-    /// Names what makes it the same plan: the ids of the steps, their order, the names of their callables and their
-    /// inputs. Agents, attributes, policies and the plan's own name do not count, and neither does what a closure does: nobody can
-    /// compare that.
+    /// What keeps a run of it from being resumed from what is stored.
+    pub(crate) fn cannot_go_on(&self) -> Option<String> {
+        if let Some((index, id, what)) = self.first_closure() {
+            let reason = "which cannot be stored; send its plan again with this run id";
+            return Some(format!("step {index} ({id:?}) {what}, {reason}"));
+        }
+        if cfg!(feature = "expressions") {
+            return None;
+        }
+        let index = self.steps.iter().position(|step| step.has_expressions())?;
+        let (id, feature) = (self.steps[index].id(), "lunacore's feature `expressions`");
+        Some(format!("step {index} ({id:?}) has expressions, but this program was built without {feature}"))
+    }
+
+    /// Names what makes it the same plan: the ids of the steps, their order, the names of their callables, their
+    /// inputs and conditions, and the values of the plan's own inputs. Agents, attributes, policies, the plan's own name and its
+    /// description do not count, and neither does what a closure does: nobody can compare that.
     ///
     /// `1-` and a UUIDv5 (RFC 9562) of the canonical JSON of these; a later version of this crate that counts
     /// something else begins with another number.
@@ -205,136 +257,69 @@ impl PlanRecord {
             }
             canonical.push(b':');
             json::write_canonical(&step.input, &mut canonical);
+            // Only where there are any, so that plans from before there were have the same name.
+            if step.template {
+                canonical.extend_from_slice(b":template");
+            }
+            if let Some(when) = &step.when {
+                canonical.extend_from_slice(b":when:");
+                json::write_text(when, &mut canonical);
+            }
+            canonical.push(b'\n');
+        }
+        for (name, value) in sorted(&self.inputs) {
+            canonical.extend_from_slice(b"input:");
+            json::write_text(name, &mut canonical);
+            canonical.push(b':');
+            json::write_canonical(value, &mut canonical);
             canonical.push(b'\n');
         }
         format!("{FORMAT}-{}", Uuid::new_v5(&FINGERPRINT, &canonical).hyphenated())
     }
 
-    /// In what `other` differs, step by step; nothing when the two have the same fingerprint.
+    /// In what `other` differs, input by input and step by step; nothing when the two have the same fingerprint.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<PlanDifference> {
-        let mut found = Vec::new();
+        let mut found = difference::of_inputs(&self.inputs, &other.inputs);
         for index in 0..self.steps.len().max(other.steps.len()) {
             let change = match (self.steps.get(index), other.steps.get(index)) {
                 (Some(was), Some(now)) => was.change(now),
                 (Some(was), None) => Some(StepChange::Removed { id: was.id().to_owned() }),
                 (None, now) => now.map(|now| StepChange::Added { id: now.id().to_owned() }),
             };
-            found.extend(change.map(|change| PlanDifference { index, change }));
+            found.extend(change.map(|change| PlanDifference::Step { index, change }));
         }
         found
     }
+}
+
+/// In the order of their names, whatever order they are kept in.
+fn sorted(values: &Map<String, Value>) -> Vec<(&String, &Value)> {
+    let mut sorted: Vec<_> = values.iter().collect();
+    sorted.sort_unstable_by_key(|(name, _)| *name);
+    sorted
 }
 
 /// The name space of fingerprints.
 const FINGERPRINT: Uuid = Uuid::from_u128(0x6c75_6e61_636f_7265_0000_0000_0000_0001);
 
 impl StepRecord {
-    fn id(&self) -> &str {
+    pub(super) fn id(&self) -> &str {
         self.id.as_deref().unwrap_or_default()
     }
 
     /// The name that the allocator is asked for; a closure has none but the one it was given.
-    fn callable_name(&self) -> Option<&str> {
+    pub(super) fn callable_name(&self) -> Option<&str> {
         let id = if self.closure { None } else { self.id.as_deref() };
         self.uses.as_deref().or(id)
     }
 
+    /// Whether anything of it has to be evaluated.
+    pub(super) fn has_expressions(&self) -> bool {
+        self.template || self.when.is_some()
+    }
+
     fn first_closure(&self) -> Option<&'static str> {
         if self.closure { Some("was a closure") } else { self.policy.as_deref().and_then(Policy::closure) }
-    }
-
-    fn change(&self, now: &Self) -> Option<StepChange> {
-        if self.id() != now.id() {
-            return Some(StepChange::Id { was: self.id().to_owned(), now: now.id().to_owned() });
-        }
-        let id = self.id().to_owned();
-        if self.callable_name() != now.callable_name() {
-            let name = |step: &Self| step.callable_name().map(str::to_owned);
-            return Some(StepChange::Callable { id, was: name(self), now: name(now) });
-        }
-        if self.input == now.input {
-            return None;
-        }
-        // Shown, and compared, in the form that the fingerprint is made of.
-        let canonical = |step: &Self| {
-            let mut text = Vec::new();
-            json::write_canonical(&step.input, &mut text);
-            String::from_utf8_lossy(&text).into_owned()
-        };
-        let (was, now) = (canonical(self), canonical(now));
-        (was != now).then(|| StepChange::Input { id, was: shorten(&was), now: shorten(&now) })
-    }
-}
-
-/// One step that is not what was recorded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PlanDifference {
-    /// The step's place, from 0.
-    pub index: usize,
-    /// What has changed there.
-    pub change: StepChange,
-}
-
-/// What has changed in a step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum StepChange {
-    /// Another step stands there.
-    Id {
-        /// The recorded step.
-        was: String,
-        /// The step that was given.
-        now: String,
-    },
-    /// It uses another callable; `None` is a closure.
-    Callable {
-        /// The step.
-        id: String,
-        /// The recorded name.
-        was: Option<String>,
-        /// The name that was given.
-        now: Option<String>,
-    },
-    /// It has another input.
-    Input {
-        /// The step.
-        id: String,
-        /// The recorded input as JSON, shortened.
-        was: String,
-        /// The input that was given, likewise.
-        now: String,
-    },
-    /// It was recorded and is not there.
-    Removed {
-        /// The recorded step.
-        id: String,
-    },
-    /// It is there and was not recorded.
-    Added {
-        /// The step that was given.
-        id: String,
-    },
-}
-
-impl fmt::Display for PlanDifference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let index = self.index;
-        let callable = |name: &Option<String>| match name {
-            Some(name) => format!("the callable {name:?}"),
-            None => "a closure".to_owned(),
-        };
-        match &self.change {
-            StepChange::Id { was, now } => write!(f, "step {index} was {was:?}, now {now:?}"),
-            StepChange::Callable { id, was, now } => {
-                write!(f, "step {index} ({id:?}) used {}, now {}", callable(was), callable(now))
-            }
-            StepChange::Input { id, was, now } => {
-                write!(f, "step {index} ({id:?}) had the input {was}, now {now}")
-            }
-            StepChange::Removed { id } => write!(f, "step {index} ({id:?}) is missing"),
-            StepChange::Added { id } => write!(f, "step {index} ({id:?}) is new"),
-        }
     }
 }

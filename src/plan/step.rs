@@ -4,7 +4,10 @@ use std::sync::{Arc, LazyLock};
 use serde_json::{Map, Value};
 
 use super::callable::Callable;
+use super::check;
+use super::inputs::Declared;
 use super::into_callable::IntoCallable;
+use super::invalid::InvalidPlan;
 use super::policy::{Handling, Policy, PolicyCode};
 use super::record::StepRecord;
 
@@ -61,7 +64,7 @@ impl Step {
         &self.record
     }
 
-    fn change(mut self, change: impl FnOnce(&mut StepRecord)) -> Self {
+    pub(super) fn change(mut self, change: impl FnOnce(&mut StepRecord)) -> Self {
         change(Arc::make_mut(&mut self.record));
         self
     }
@@ -92,9 +95,12 @@ impl Step {
 
     /// Gives the callable an input, which it reads with [`StepContext::input`](crate::StepContext::input). The default
     /// is null.
+    ///
+    /// It is data and nothing else: whatever stands in it, also where it looks like an expression, comes to the callable as it
+    /// is. For an input that is made of earlier outputs see `Step::with`, with the feature `expressions`.
     #[must_use]
     pub fn input(self, input: impl Into<Value>) -> Self {
-        self.change(|record| record.input = input.into())
+        self.change(|record| (record.input, record.template) = (input.into(), false))
     }
 
     /// Sets a free attribute, for allocators: the other entries of the original's step dictionary.
@@ -135,10 +141,23 @@ impl Step {
         self.record.uses.as_deref().or(self.id())
     }
 
-    /// The input.
+    /// The input, as it was given: of a [template](Self::has_template), the template.
     #[must_use]
     pub fn get_input(&self) -> &Value {
         &self.record.input
+    }
+
+    /// Whether the input holds expressions, whose values take their place before each attempt: it was given with
+    /// `Step::with`, and has some.
+    #[must_use]
+    pub fn has_template(&self) -> bool {
+        self.record.template
+    }
+
+    /// The condition on which the step runs, as it was given with `Step::when`; `None` where it always does.
+    #[must_use]
+    pub fn condition(&self) -> Option<&str> {
+        self.record.when.as_deref()
     }
 
     /// A free attribute.
@@ -157,6 +176,12 @@ impl Step {
     #[must_use]
     pub fn agent_name(&self) -> &str {
         self.record.agent.as_deref().unwrap_or(DEFAULT_AGENT)
+    }
+
+    /// The agent's name, if it has been given one.
+    #[cfg(feature = "plan-files")]
+    pub(crate) fn own_agent(&self) -> Option<&str> {
+        self.record.agent.as_deref()
     }
 
     pub(crate) fn is_inline(&self) -> bool {
@@ -222,14 +247,16 @@ impl fmt::Debug for Step {
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
-    name: Option<Arc<str>>,
-    steps: Vec<Step>,
+    pub(super) name: Option<Arc<str>>,
+    pub(super) description: Option<Arc<str>>,
+    pub(super) declared: Vec<Declared>,
+    pub(super) steps: Vec<Step>,
 }
 
 impl Plan {
     /// A plan of these steps. Nothing is checked here; an orchestrator checks a plan before it accepts it.
     pub fn new(steps: impl IntoIterator<Item = Step>) -> Self {
-        Self { name: None, steps: steps.into_iter().collect() }
+        Self { steps: steps.into_iter().collect(), ..Self::default() }
     }
 
     /// Names the plan, for events and listings.
@@ -239,10 +266,23 @@ impl Plan {
         self
     }
 
+    /// Says what the plan is for, in a sentence or more; stored with its runs, and nothing else.
+    #[must_use]
+    pub fn description(mut self, text: impl Into<Arc<str>>) -> Self {
+        self.description = Some(text.into());
+        self
+    }
+
     /// The name, if it has one.
     #[must_use]
     pub fn get_name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+
+    /// The description, if it has one.
+    #[must_use]
+    pub fn get_description(&self) -> Option<&str> {
+        self.description.as_deref()
     }
 
     /// The steps, in order.
@@ -251,14 +291,31 @@ impl Plan {
         &self.steps
     }
 
-    pub(crate) fn into_parts(self) -> (Option<Arc<str>>, Vec<Step>) {
-        (self.name, self.steps)
+    /// All that is wrong with the plan, in the order of its steps: what an orchestrator refuses it for is the first of them.
+    /// Nothing, for a plan that is valid (whether its callables can be found, and whether its inputs are given, is another
+    /// question).
+    ///
+    /// At most [`MAX_PROBLEMS`](crate::limits::MAX_PROBLEMS) are listed.
+    ///
+    /// ```
+    /// use lunacore::{Plan, Step};
+    ///
+    /// let plan = Plan::new([Step::named("a"), Step::named("b").agent(""), Step::named("a")]);
+    /// let problems: Vec<String> = plan.problems().iter().map(ToString::to_string).collect();
+    /// assert_eq!(problems, [
+    ///     r#"the agent name "" of step 1 ("b") is empty"#,
+    ///     r#"steps 0 and 2 have the same id "a"; each step of a plan needs its own"#,
+    /// ]);
+    /// ```
+    #[must_use]
+    pub fn problems(&self) -> Vec<InvalidPlan> {
+        check::problems(self.clone())
     }
 }
 
 impl From<Vec<Step>> for Plan {
     fn from(steps: Vec<Step>) -> Self {
-        Self { name: None, steps }
+        Self { steps, ..Self::default() }
     }
 }
 

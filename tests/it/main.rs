@@ -26,6 +26,8 @@ mod faults;
 #[cfg(feature = "sqlite")]
 mod fixture;
 mod history;
+#[cfg(feature = "expressions")]
+mod inputs;
 mod limits;
 mod logging;
 mod matrix;
@@ -33,9 +35,13 @@ mod memory;
 mod ordering;
 mod outputs;
 mod panics;
+#[cfg(feature = "plan-files")]
+mod plan_files;
 mod plans;
 mod recovery;
 mod retry;
+#[cfg(feature = "plan-files")]
+mod schemas;
 mod shutdown;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -45,3 +51,4 @@ mod staged;
 mod steering;
 mod support;
 mod timed;
+mod typed;

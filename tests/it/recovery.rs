@@ -2443,15 +2443,16 @@ proptest! {
         };
         let (a, b) = (PlanRecord::of(steps).unwrap(), PlanRecord::of(changed).unwrap());
         let differences = a.differences(&b);
-        prop_assert_eq!(differences.iter().map(|d| d.index).collect::<Vec<_>>(), [at]);
+        prop_assert_eq!(differences.len(), 1);
         prop_assert!(a.fingerprint() != b.fingerprint());
-        let found = match &differences[0].change {
+        let PlanDifference::Step { index, change } = &differences[0] else { panic!("{differences:?}") };
+        let found = match change {
             StepChange::Input { .. } => 0,
             StepChange::Callable { .. } => 1,
             StepChange::Id { .. } => 2,
             other => panic!("{other:?}"),
         };
-        prop_assert_eq!(found, what);
+        prop_assert_eq!((*index, found), (at, what));
     }
 }
 

@@ -1,0 +1,135 @@
+use super::inputs::InputType;
+use super::policy::InvalidPolicy;
+use crate::id::IdFault;
+use crate::limits::{MAX_INPUT_BYTES, MAX_JSON_DEPTH, MAX_PLAN_INPUTS, MAX_STEPS};
+
+/// What is wrong with a plan.
+///
+/// Steps are counted from 0, as in `step_0` and in artifacts' meta.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidPlan {
+    /// A step's id is empty, too long, or has control characters.
+    #[error("the id {id:?} of step {index} {fault}")]
+    StepId {
+        /// The id, shortened.
+        id: String,
+        /// The step's place.
+        index: usize,
+        /// What is wrong with the id.
+        fault: IdFault,
+    },
+    /// Another name in a step, or the plan's own, is empty, too long, or has control characters.
+    #[error("the {what} {name:?} of {place} {fault}")]
+    Name {
+        /// What the name is for, such as `agent name`.
+        what: &'static str,
+        /// The name, shortened.
+        name: String,
+        /// Whose it is: the plan's, or a step's.
+        place: String,
+        /// What is wrong with it.
+        fault: IdFault,
+    },
+    /// Two steps have the same id.
+    #[error("steps {first} and {second} have the same id {id:?}; each step of a plan needs its own")]
+    DuplicateId {
+        /// The id.
+        id: String,
+        /// The place of the first step with it.
+        first: usize,
+        /// The place of the second.
+        second: usize,
+    },
+    /// A step's input or one of its attributes nests deeper than [`MAX_JSON_DEPTH`].
+    #[error("the input or an attribute of step {index} ({id:?}) nests deeper than {MAX_JSON_DEPTH} levels")]
+    TooDeep {
+        /// The step's id.
+        id: String,
+        /// Its place.
+        index: usize,
+    },
+    /// A step's policy cannot be one.
+    #[error("the policy of step {index} ({id:?}) is not valid")]
+    Policy {
+        /// The step's id.
+        id: String,
+        /// Its place.
+        index: usize,
+        /// What is wrong with it.
+        source: InvalidPolicy,
+    },
+    /// The plan has no time at all.
+    #[error("the plan's deadline is 0s, in which nothing can be done; leave it out for none")]
+    NoTime,
+    /// The plan is longer than [`MAX_STEPS`].
+    #[error("the plan has {steps} steps, more than {MAX_STEPS}; split it")]
+    TooManySteps {
+        /// Its number of steps.
+        steps: usize,
+    },
+    /// The plan declares more inputs than [`MAX_PLAN_INPUTS`].
+    #[error(
+        "the plan declares {inputs} inputs, more than {MAX_PLAN_INPUTS}; give it an object that holds them"
+    )]
+    TooManyInputs {
+        /// How many it declares.
+        inputs: usize,
+    },
+    /// A value was given for an input that the plan does not declare.
+    #[error("{}", unknown_input(name, similar.as_deref(), *declares_none))]
+    #[non_exhaustive]
+    UnknownInput {
+        /// The name that was given, shortened.
+        name: String,
+        /// An input of the plan whose name looks alike.
+        similar: Option<String>,
+        /// The plan declares no inputs at all.
+        declares_none: bool,
+    },
+    /// An input without a default was not given.
+    #[error("the input {name:?} was not given, and has no default; it is of type {expected}")]
+    MissingInput {
+        /// The input.
+        name: String,
+        /// What it may be.
+        expected: InputType,
+    },
+    /// An input, or the default of one, has another type than was declared.
+    #[error("{what}the input {name:?} is of type {found}, but {expected} was declared")]
+    InputType {
+        /// `the default of `, or nothing.
+        what: &'static str,
+        /// The input.
+        name: String,
+        /// What it may be.
+        expected: InputType,
+        /// The type that it has.
+        found: &'static str,
+    },
+    /// An input, or the default of one, nests deeper than [`MAX_JSON_DEPTH`].
+    #[error("{what}the input {name:?} nests deeper than {MAX_JSON_DEPTH} levels")]
+    InputTooDeep {
+        /// `the default of `, or nothing.
+        what: &'static str,
+        /// The input.
+        name: String,
+    },
+    /// The values of all inputs together are larger than [`MAX_INPUT_BYTES`].
+    #[error(
+        "the inputs of the plan have {bytes} bytes of JSON, more than {MAX_INPUT_BYTES}; write what is large to a file and give its name"
+    )]
+    InputsTooLarge {
+        /// Their size.
+        bytes: usize,
+    },
+}
+
+fn unknown_input(name: &str, similar: Option<&str>, declares_none: bool) -> String {
+    let hint = match similar {
+        _ if declares_none => "; it declares none, and takes only values that it declares".to_owned(),
+        Some(similar) => format!("; did you mean {similar:?}?"),
+        None => String::new(),
+    };
+    format!("the plan declares no input {name:?}{hint}")
+}
