@@ -55,6 +55,7 @@
 //! | say what follows from a failure | [`Step::on_failure`], [`OnFailure`], [`Step::escalate_on_failure`], [`StepError::fatal`] |
 //! | ask about runs, cancel them, shut down | [`PlanStatus`], [`ListPlans`], [`CancelPlan`], [`Shutdown`] |
 //! | hold a run, and let it go on | [`PausePlan`], [`ResumePlan`], [`RetryNow`] |
+//! | say which runs go on after a crash | [`Recover`], [`ContinueRun`], [`ExecutePlan::run_id`] |
 //! | find callables by name, or inject what they need | [`RegistryAllocator`], [`Resolve`] |
 //! | know what happened before | [`Subscribe::from`], [`Engine::history`], [`ReadHistory`] |
 //! | compare and keep plans as data | [`PlanRecord`] |
@@ -147,8 +148,8 @@ pub use memory::{
 #[cfg(feature = "sqlite")]
 pub use memory::{LockHolder, OpenError, SqliteStore};
 pub use orchestrator::{
-    AbandonedCall, Breakers, CancelOutcome, CancelPlan, ControlError, CurrentStep, ExecutePlan,
-    ExecutionOrchestrator, ListAbandoned, ListPlans, PauseOutcome, PausePlan, PlanError, PlanStatus,
+    AbandonedCall, Breakers, CancelOutcome, CancelPlan, ContinueRun, ControlError, CurrentStep, ExecutePlan,
+    ExecutionOrchestrator, ListAbandoned, ListPlans, PauseOutcome, PausePlan, PlanError, PlanStatus, Recover,
     ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RunHandle, RunInfo, Shutdown, ShutdownReport,
     SubmitPlan,
 };

@@ -104,6 +104,23 @@ fn imports_run_one_way() {
 }
 
 #[test]
+fn the_command_goes_through_the_public_api() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin/lunacore");
+    let command: Vec<_> = sources().into_iter().filter(|source| source.place == "bin").collect();
+    assert!(command.len() > 5, "the command is elsewhere");
+    for source in command {
+        assert!(source.path.starts_with(&root), "{:?} is no part of the command", source.path);
+        for reach in ["#[path", "include!", "lunacore::testing"] {
+            assert!(!source.code.contains(reach), "{:?} reaches for more with {reach}", source.path);
+        }
+        for import in imports(&source.code) {
+            let own = root.join(import).is_dir() || root.join(import).with_extension("rs").is_file();
+            assert!(own, "{:?} imports crate::{import}, which is no part of the command", source.path);
+        }
+    }
+}
+
+#[test]
 fn pure_places_name_no_actor_framework() {
     for source in sources() {
         let pure = ORDER.iter().any(|(name, actix)| *name == source.place && !actix);

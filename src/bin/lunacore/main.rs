@@ -1,6 +1,74 @@
 //! The command `lunacore`: runs plan files, and shows what a store holds.
+//!
+//! Data goes to stdout, progress and errors to stderr, and the exit code tells how it ended:
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done: the plan completed, or what was asked for was told |
+//! | 1 | the plan failed |
+//! | 2 | the command, the plan or an input is not valid, or names something that is not there |
+//! | 3 | the store cannot be opened, is in use by another process, or failed; or the output cannot be written |
+//! | 4 | the run was cancelled |
+//! | 5 | the run was cut off, or cannot go on by itself; it is in the store as it was |
+//! | 130 | ended at once, by a second Ctrl-C |
+//!
+//! Output that nobody reads any more (`lunacore list | head -1`) is no failure.
+//!
+//! Everything here goes through the public API of the crate: whatever the command does, an application can.
 
-#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "the commands that run plans use them"))]
-mod callables;
+mod args;
+mod exit;
+mod inspect;
+mod json;
+mod screen;
+mod store;
+mod table;
+mod times;
 
-fn main() {}
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+use exit::{Exit, Failure};
+use screen::{Colour, Screen, Style};
+
+fn main() -> ExitCode {
+    let mut screen = Screen::stdout();
+    let done = perform(Cli::parse().command, &mut screen).and_then(|exit| screen.flush().map(|()| exit));
+    match done {
+        Ok(exit) => exit.into(),
+        Err(Failure::Closed) => ExitCode::SUCCESS,
+        Err(Failure::Told { exit, message }) => {
+            // What was written before comes first, also where both go to the same place.
+            let _ = screen.flush();
+            complain(&message);
+            exit.into()
+        }
+    }
+}
+
+/// Says on stderr what is wrong. Where that cannot be written either, only the exit code is left to tell.
+fn complain(message: &str) {
+    use std::io::IsTerminal;
+    let mut stderr = std::io::stderr().lock();
+    let mark = Style::of(stderr.is_terminal()).paint(Colour::Red, "error:");
+    let _ = writeln!(stderr, "{mark} {message}");
+}
+
+fn perform(command: Command, screen: &mut Screen) -> Result<Exit, Failure> {
+    match command {
+        Command::List(list) => inspect::list(&list, screen),
+        Command::Show(show) => inspect::show(&show, screen),
+        Command::Events(events) => inspect::events(&events, screen),
+        Command::Artifacts(artifacts) => inspect::artifacts(&artifacts, screen),
+        Command::Cancel(cancel) => inspect::cancel(&cancel, screen),
+        Command::Completions(completions) => {
+            let mut script = Vec::new();
+            clap_complete::generate(completions.shell, &mut Cli::command(), "lunacore", &mut script);
+            screen.bytes(&script)?;
+            Ok(Exit::Done)
+        }
+    }
+}
