@@ -17,6 +17,8 @@
 //! Everything here goes through the public API of the crate: whatever the command does, an application can.
 
 mod args;
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "the commands that run plans use them"))]
+mod callables;
 mod exit;
 mod inspect;
 mod json;

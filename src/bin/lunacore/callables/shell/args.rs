@@ -22,6 +22,7 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// The input of `shell`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{ "required": ["script"] }, { "required": ["argv"] }]))]
 pub(crate) struct Args {
     /// Run by `/bin/sh -e -c`.
     script: Option<String>,
