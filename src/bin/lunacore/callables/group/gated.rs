@@ -80,11 +80,12 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if self.is_alive() {
-            let _ = self.signal(Signal::SIGKILL);
-        }
-        // Not by waiting, which would keep the ledger from everyone else.
-        while self.status().is_none() {
+        // Not by waiting for it, which would keep the ledger from everyone else.
+        while self.is_alive() {
+            let may = self.signal(Signal::SIGKILL);
+            if !may && self.status.is_some() {
+                break;
+            }
             sleep(FIRST_TICK);
         }
         self.ledger.strike(self.record.pgid);
