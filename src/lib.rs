@@ -129,7 +129,7 @@ mod run;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use allocator::{AllocatorError, RegistryAllocator, Resolve, ResolveError, SimpleAllocator};
+pub use allocator::{AllocatorError, InputFault, RegistryAllocator, Resolve, ResolveError, SimpleAllocator};
 pub use artifact::{Artifact, ArtifactData};
 pub use bus::{
     Emit, EmitError, EventBus, EventStream, Flush, FlushTimeout, HistoryError, IntoSubscriber, Publish,

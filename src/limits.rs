@@ -67,6 +67,10 @@ pub const MAX_PLAN_FILE_DEPTH: usize = MAX_JSON_DEPTH + 3;
 /// Most problems of a plan file that are told with their places; of the others, how many there are. Nobody mends more at a time.
 pub const MAX_PLAN_FILE_PROBLEMS: usize = 100;
 
+/// Most faults that are told of one step's input, when it does not fit its callable's schema: an input that has more is mostly meant
+/// for another callable.
+pub const MAX_INPUT_FAULTS: usize = 20;
+
 /// The wait after the first failed attempt, where a plan file asks for retries and names none: long enough for a service to
 /// restart within a few attempts, as it grows.
 pub const PLAN_RETRY_DELAY: Duration = Duration::from_secs(1);

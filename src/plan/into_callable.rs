@@ -94,6 +94,22 @@ pub mod marker {
     pub enum Async1 {}
     pub enum Sync2 {}
     pub enum Async2 {}
+
+    /// The forms that take the step's input, and the type that it is read into.
+    #[cfg(feature = "plan-files")]
+    pub trait Typed {
+        type Input;
+    }
+
+    #[cfg(feature = "plan-files")]
+    impl<A, O> Typed for (Sync2, A, O) {
+        type Input = A;
+    }
+
+    #[cfg(feature = "plan-files")]
+    impl<A, Fut> Typed for (Async2, A, Fut) {
+        type Input = A;
+    }
 }
 
 /// A callable that was let go of while it was called: cannot happen, but is no reason to panic.

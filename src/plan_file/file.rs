@@ -9,10 +9,10 @@ use super::node::{Node, Segment};
 use super::source::Source;
 use super::syntax::Syntax;
 use super::{load, locate, read, read_json, read_toml, read_yaml};
-use crate::allocator::{AllocatorError, ResolveError};
+use crate::allocator::{AllocatorError, InputFault, ResolveError};
 use crate::id::{nearest, shorten};
 use crate::limits::{MAX_PLAN_FILE_BYTES, MAX_PLAN_FILE_PROBLEMS};
-use crate::plan::{Handling, Plan};
+use crate::plan::Plan;
 
 /// A plan together with the text that it was read from, so that what is found wrong with it later is told with its place.
 ///
@@ -132,11 +132,7 @@ impl PlanFile {
         let known: std::collections::BTreeSet<&str> = names.into_iter().collect();
         let mut unknown = Vec::new();
         for (index, step) in self.plan.steps().iter().enumerate() {
-            let fallback = step.policy().and_then(|policy| match &policy.on_failure {
-                Handling::FallbackNamed(name) => Some(&**name),
-                _ => None,
-            });
-            let used = [(step.callable_name(), false), (fallback, true)];
+            let used = [(step.callable_name(), false), (step.fallback_name(), true)];
             let missing = used.into_iter().filter_map(|(name, fallback)| Some((name?, fallback)));
             unknown.extend(missing.filter(|(name, _)| !known.contains(name)).map(|(name, fallback)| {
                 let step_id = step.id().unwrap_or_default().to_owned();
@@ -150,27 +146,36 @@ impl PlanFile {
             return Ok(());
         }
         Err(self.tell(unknown.into_iter().map(|(error, fallback)| {
-            let way = locate::callable(&error, fallback);
-            (way, PlanFileFault::Callable(error.source))
+            (locate::callable(&error, fallback), PlanFileFault::Callable(error.source))
         })))
     }
 
     /// An error that tells where in the file these stand: what an allocator has found.
     #[must_use]
     pub fn locate(&self, errors: impl IntoIterator<Item = ResolveError>) -> PlanFileError {
-        self.tell(errors.into_iter().map(|error| {
+        self.tell(errors.into_iter().flat_map(|error| {
             let fallback = self.is_fallback(&error);
-            (locate::callable(&error, fallback), PlanFileFault::Callable(error.source))
+            match error.source {
+                // Each part of an input has a place of its own.
+                AllocatorError::Input { step_id, name, faults } => {
+                    let one = |fault: InputFault| {
+                        let way = locate::input(error.index, &fault.path);
+                        let (step_id, name) = (step_id.clone(), name.clone());
+                        let source = AllocatorError::Input { step_id, name, faults: vec![fault] };
+                        (way, PlanFileFault::Callable(source))
+                    };
+                    faults.into_iter().map(one).collect()
+                }
+                _ => vec![(locate::callable(&error, fallback), PlanFileFault::Callable(error.source))],
+            }
         }))
     }
 
     /// Whether the name that was not found is that of the step's fallback.
     fn is_fallback(&self, error: &ResolveError) -> bool {
-        let step = self.plan.steps().get(error.index);
-        match (&error.source, step.and_then(|step| Some((step, step.policy()?)))) {
-            (AllocatorError::NotRegistered { name, .. }, Some((step, policy))) => {
-                matches!(&policy.on_failure, Handling::FallbackNamed(fallback) if **fallback == **name)
-                    && step.callable_name() != Some(name)
+        match (&error.source, self.plan.steps().get(error.index)) {
+            (AllocatorError::NotRegistered { name, .. }, Some(step)) => {
+                step.fallback_name() == Some(name) && step.callable_name() != Some(name)
             }
             _ => false,
         }

@@ -52,3 +52,9 @@ pub(super) fn callable(error: &ResolveError, fallback: bool) -> Vec<Segment> {
         _ => step(error.index, &["with"]),
     }
 }
+
+/// The way to a part of a step's input; `pointer` is a JSON pointer (RFC 6901).
+pub(super) fn input(index: usize, pointer: &str) -> Vec<Segment> {
+    let parts = pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~"));
+    step(index, &["with"]).into_iter().chain(parts.map(Segment::Key)).collect()
+}

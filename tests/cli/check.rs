@@ -17,7 +17,7 @@ fn plan() -> Value {
         "steps": [
             { "id": "fetch", "uses": "shell", "with": { "script": "echo ${{ inputs.day }}" } },
             { "id": "a <b>", "uses": "noop", "with": "${{ steps.fetch.output.stdout }}" },
-            { "id": "noop", "when": "steps.fetch.output.exit_code == 0" },
+            { "id": "noop", "when": "steps[\"a <b>\"].output == steps.fetch.output.stdout" },
         ],
     })
 }
@@ -34,10 +34,10 @@ INPUT  TYPE     DEFAULT     ABOUT
 day    string   (required)  the day to fetch
 pages  integer  3
 
-STEP   USES   WHEN
-fetch  shell
-a <b>  noop
-noop   noop   steps.fetch.output.exit_code == 0
+STEP   USES   NEEDS         WHEN
+fetch  shell  -
+a <b>  noop   fetch
+noop   noop   a <b>, fetch  steps[\"a <b>\"].output == steps.fetch.output.stdout
 ";
     assert_eq!(out(dir.path(), &["check", "plan.json"]), expected);
     let told: Value = serde_json::from_str(&out(dir.path(), &["check", "plan.json", "--json"])).unwrap();
@@ -49,9 +49,12 @@ noop   noop   steps.fetch.output.exit_code == 0
             { "name": "pages", "type": "integer", "required": false, "default": 3 },
         ],
         "steps": [
-            { "id": "fetch", "uses": "shell" },
-            { "id": "a <b>", "uses": "noop" },
-            { "id": "noop", "uses": "noop", "when": "steps.fetch.output.exit_code == 0" },
+            { "id": "fetch", "uses": "shell", "needs": [] },
+            { "id": "a <b>", "uses": "noop", "needs": ["fetch"] },
+            {
+                "id": "noop", "uses": "noop", "needs": ["a <b>", "fetch"],
+                "when": "steps[\"a <b>\"].output == steps.fetch.output.stdout",
+            },
         ],
     });
     assert_eq!(told, expected);
@@ -64,9 +67,12 @@ fn a_plan_can_be_drawn_as_a_flowchart() {
 flowchart TD
     s0[\"fetch<br/>shell\"]
     s1[\"a #lt;b#gt;<br/>noop\"]
-    s2{{\"noop<br/>when steps.fetch.output.exit_code == 0\"}}
+    s2{{\"noop<br/>when steps[#quot;a #lt;b#gt;#quot;].output == steps.fetch.output.stdout\"}}
     s0 --> s1
     s1 --> s2
+    s0 -.-> s1
+    s1 -.-> s2
+    s0 -.-> s2
 ";
     assert_eq!(out(dir.path(), &["check", "plan.json", "--mermaid"]), expected);
 }
@@ -87,6 +93,19 @@ fn all_that_is_wrong_with_a_plan_is_told_at_its_place() {
     for part in ["plan.yaml:3:", "did you mean \"noop\"?", "plan.yaml:5:", "did you mean \"shell\"?"] {
         assert!(message.contains(part), "{part}: {message}");
     }
+    let wrong = "steps:\n  - { id: a, uses: sleep, with: { fro: 3s } }\n  - { id: b, uses: noop, when: steps.c.output }\n";
+    std::fs::write(dir.path().join("input.yaml"), wrong).unwrap();
+    assert!(
+        error(dir.path(), 2, &["check", "input.yaml"]).contains("input.yaml:3:"),
+        "a step that is not there"
+    );
+    std::fs::write(dir.path().join("input.yaml"), wrong.replace("steps.c.output", "steps.a.output == 1"))
+        .unwrap();
+    let input = error(dir.path(), 2, &["check", "input.yaml"]);
+    assert!(
+        input.contains("input.yaml:2:") && input.contains("fro"),
+        "an input that its callable does not take: {input}"
+    );
     // The same for who runs it, and before anything is made.
     assert_eq!(error(dir.path(), 2, &["run", "plan.yaml"]), message);
 }

@@ -194,7 +194,10 @@ fn what_is_not_valid_ends_with_2_and_makes_no_store() {
 fn inputs_reach_the_steps_and_their_types_are_checked() {
     let plan = json!({
         "inputs": { "day": { "type": "string" }, "pages": { "type": "integer", "default": 3 } },
-        "steps": [{ "id": "a", "uses": "noop" }],
+        "steps": [
+            { "id": "a", "uses": "noop", "with": { "day": "${{ inputs.day }}", "pages": "${{ inputs.pages }}" } },
+            { "id": "b", "uses": "noop", "when": "inputs.pages > 3", "with": "${{ steps.a.output.day }} in ${{ run.id }}" },
+        ],
     });
     let dir = folder(&[("plan.json", plan)]);
     let run = |args: &[&str]| {
@@ -202,10 +205,14 @@ fn inputs_reach_the_steps_and_their_types_are_checked() {
         assert_eq!(told.code, Some(0), "{}", told.err);
         let store = SqliteStore::open_read_only(dir.path().join("runs.db")).unwrap();
         let run_id = store.runs(None, 9).unwrap().pop().unwrap().run_id;
-        Value::Object(store.plan(&run_id).unwrap().unwrap().inputs().clone())
+        let stored = Value::Object(store.plan(&run_id).unwrap().unwrap().inputs().clone());
+        (told.out.replace(run_id.as_str(), "RUN"), stored)
     };
-    assert_eq!(run(&["-i", "day=17"]), json!({ "day": "17", "pages": 3 }));
-    assert_eq!(run(&["-i", "day=x", "--input", "pages=5"]), json!({ "day": "x", "pages": 5 }));
+    let few = ("a  {\"day\":\"17\",\"pages\":3}\nb  null\n".to_owned(), json!({ "day": "17", "pages": 3 }));
+    assert_eq!(run(&["-i", "day=17"]), few);
+    let many =
+        ("a  {\"day\":\"x\",\"pages\":5}\nb  x in RUN\n".to_owned(), json!({ "day": "x", "pages": 5 }));
+    assert_eq!(run(&["-i", "day=x", "--input", "pages=5"]), many);
     assert!(error(dir.path(), 2, &["run", "plan.json"]).contains("\"day\""), "it is required");
     assert!(
         error(dir.path(), 2, &["run", "plan.json", "-i", "dya=1", "-i", "day=1"])

@@ -44,6 +44,8 @@ mod plan_files;
 mod plans;
 mod recovery;
 mod retry;
+#[cfg(feature = "plan-files")]
+mod schemas;
 mod shutdown;
 #[cfg(feature = "sqlite")]
 mod sqlite;

@@ -56,11 +56,13 @@ fn table(plan: &Plan, screen: &mut Screen) -> Result<(), Failure> {
     if declared || plan.get_name().is_some() || plan.get_description().is_some() {
         screen.line("")?;
     }
-    let mut steps = Table::new(&["STEP", "USES", "WHEN"], screen);
+    let mut steps = Table::new(&["STEP", "USES", "NEEDS", "WHEN"], screen);
     for step in plan.steps() {
+        let needs = step.references().join(", ");
         steps.add(vec![
             fit(step.id().unwrap_or_default(), SHOWN, screen.style),
             fit(step.callable_name().unwrap_or_default(), SHOWN, screen.style),
+            if needs.is_empty() { "-".to_owned() } else { fit(&needs, SHOWN, screen.style) },
             clean(step.condition().unwrap_or_default()),
         ]);
     }
@@ -82,6 +84,7 @@ fn as_json(plan: &Plan) -> Value {
             "id": step.id(),
             "uses": step.callable_name(),
             "when": step.condition(),
+            "needs": step.references(),
         }))
     };
     without_nulls(json!({
@@ -92,9 +95,10 @@ fn as_json(plan: &Plan) -> Value {
     }))
 }
 
-/// The steps, and their order as arrows.
+/// The order as arrows, and what is read of earlier steps as dotted ones.
 fn mermaid(plan: &Plan, screen: &mut Screen) -> Result<(), Failure> {
     screen.line("flowchart TD")?;
+    let place = |id: &str| plan.steps().iter().position(|step| step.id() == Some(id));
     for (index, step) in plan.steps().iter().enumerate() {
         let id = label(step.id().unwrap_or_default());
         let uses = label(step.callable_name().unwrap_or_default());
@@ -108,6 +112,11 @@ fn mermaid(plan: &Plan, screen: &mut Screen) -> Result<(), Failure> {
     }
     for index in 1..plan.steps().len() {
         screen.line(format!("    s{} --> s{index}", index - 1))?;
+    }
+    for (index, step) in plan.steps().iter().enumerate() {
+        for needed in step.references().iter().filter_map(|id| place(id)) {
+            screen.line(format!("    s{needed} -.-> s{index}"))?;
+        }
     }
     Ok(())
 }
@@ -143,7 +152,7 @@ pub(crate) fn callables(as_json: bool, screen: &mut Screen) -> Result<Exit, Fail
             )?;
             continue;
         }
-        screen.line(screen.style.paint(Colour::Bold, about.name))?;
+        screen.line(screen.style.paint(Colour::Bold, &about.name))?;
         screen.line(format!("  {}", about.description))?;
         for line in fields(&about.schema) {
             screen.line(format!("    {line}"))?;

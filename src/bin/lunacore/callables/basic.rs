@@ -8,12 +8,10 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::text::input;
-
 /// Returns its input.
 // Async, though it waits for nothing: it is done at its first poll, without a thread.
-pub(super) async fn noop(ctx: StepContext) -> Result<Value, StepError> {
-    input(&ctx)
+pub(super) async fn noop(input: Value, _: StepContext) -> Value {
+    input
 }
 
 /// The input of `fail`.
@@ -28,8 +26,7 @@ pub(super) struct Fail {
 }
 
 /// Fails with a message.
-pub(super) async fn fail(ctx: StepContext) -> Result<(), StepError> {
-    let Fail { message, fatal } = input(&ctx)?;
+pub(super) async fn fail(Fail { message, fatal }: Fail, _: StepContext) -> Result<(), StepError> {
     let error = StepError::from(message);
     Err(if fatal { StepError::fatal(error) } else { error })
 }
@@ -45,10 +42,8 @@ pub(super) struct Sleep {
 }
 
 /// Waits.
-pub(super) async fn sleep(ctx: StepContext) -> Result<(), StepError> {
-    let Sleep { duration } = input(&ctx)?;
+pub(super) async fn sleep(Sleep { duration }: Sleep, _: StepContext) {
     tokio::time::sleep(duration).await;
-    Ok(())
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

@@ -9,8 +9,6 @@ use lunacore::{StepContext, StepError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::text::input;
-
 /// The input of `file.read`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -44,8 +42,7 @@ enum ReadError {
 }
 
 /// Reads a file. Its text is the output, as it stands.
-pub(super) fn read(ctx: StepContext) -> Result<String, StepError> {
-    let Args { path, max_bytes } = input(&ctx)?;
+pub(super) fn read(Args { path, max_bytes }: Args, _: StepContext) -> Result<String, StepError> {
     if max_bytes > MAX_OUTPUT_BYTES {
         return Err(StepError::fatal(ReadError::Limit { max_bytes }));
     }

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::text::{Text, input};
+use super::text::Text;
 
 /// The input of `file.write`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -36,8 +36,7 @@ enum WriteError {
 }
 
 /// Writes a file: into a new one beside it, which takes its place when it is on the disk.
-pub(super) fn write(ctx: StepContext) -> Result<Value, StepError> {
-    let Args { path, text: Text(text) } = input(&ctx)?;
+pub(super) fn write(Args { path, text: Text(text) }: Args, _: StepContext) -> Result<Value, StepError> {
     replace(&path, text.as_bytes())?;
     Ok(json!({ "path": path, "bytes": text.len() }))
 }

@@ -34,13 +34,14 @@
 //! 2 KiB of them. Whether it is tried again is for the step's `retry` to say. What cannot be run at all (no such program, no
 //! such folder) is not tried again.
 //!
-//! **Its processes** are a group of their own and end as a group: on a timeout, when the run is cancelled, and when the command
-//! is interrupted. They are sent SIGTERM, and what lives 1.5 s later is killed. The step is over only when all of them are
-//! gone, so the next attempt overlaps with nothing. (A step with a `grace` shorter than that may be given up before; its
-//! run fails then, and the group is killed all the same.) What a script leaves running in its group when it has ended by
-//! itself has 250 ms to end, and is ended then. When the command was killed (`kill -9`) its groups live on; what a step left is
-//! ended before that step runs again. A process that leaves the group, by `setsid` for example, is not waited for, and not
-//! ended. Do not make such a step `inline`: it would hold up everything else for as long as it runs.
+//! **Its processes** are a group of their own and end as a group: on a timeout, when the run is cancelled, and when the
+//! command is interrupted. They are sent SIGTERM, and what lives 1.5 s later is killed. The step is over only when all of
+//! them are gone, so the next attempt overlaps with nothing. (A step with a `grace` shorter than that may be given up
+//! before; its run fails then, and the group is killed all the same.) What a script leaves running in its group when it
+//! has ended by itself has 250 ms to end, and is ended then. When the command was killed (`kill -9`) its groups live on;
+//! what a step left is ended before that step runs again. A process that leaves the group, by `setsid` for example, is
+//! not waited for, and not ended; one that becomes another user's, by `sudo` for example, cannot be ended. Do not make
+//! such a step `inline`: it would hold up everything else for as long as it runs.
 //!
 //! Nothing of a step runs before its group is on record, in the folder `NAME-groups` beside the store NAME.
 //!

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use lunacore::{StepContext, StepError};
+use lunacore::StepContext;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{DeserializeOwned, Error};
+use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -35,11 +35,6 @@ impl JsonSchema for Text {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": ["string", "number", "boolean", "array", "object"] })
     }
-}
-
-/// The input of a step. One that does not fit would not fit the next time either.
-pub(super) fn input<T: DeserializeOwned>(ctx: &StepContext) -> Result<T, StepError> {
-    ctx.input().map_err(StepError::fatal)
 }
 
 /// The one place through which all text passes that a step has captured, before it is cut, told of or returned.

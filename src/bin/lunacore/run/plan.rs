@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use lunacore::PlanFile;
+use lunacore::{PlanFile, RegistryAllocator};
 
-use crate::callables;
+use crate::callables::{Ledger, register};
 use crate::exit::{Exit, Failure};
 
-/// Reads a plan whose callables the command has. All that is wrong with it is told at once.
+/// Reads a plan whose callables the command has, with inputs that they take. All that is wrong with it is told at once.
 pub(crate) fn load(path: &Path) -> Result<PlanFile, Failure> {
-    let file = PlanFile::from_path(path).map_err(|error| Failure::of(Exit::Invalid, &error))?;
-    let known = callables::about();
-    let names = known.iter().map(|about| about.name);
-    file.check_callables(names).map_err(|error| Failure::of(Exit::Invalid, &error))?;
-    Ok(file)
+    let invalid = |error| Failure::of(Exit::Invalid, &error);
+    let file = PlanFile::from_path(path).map_err(invalid)?;
+    // Nothing is called, so there is nothing to keep account of.
+    let found = register(RegistryAllocator::new(), &Ledger::in_memory()).check(file.plan());
+    if found.is_empty() { Ok(file) } else { Err(invalid(file.locate(found))) }
 }

@@ -1,5 +1,6 @@
 //! A group of processes of ours.
 
+use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -32,7 +33,7 @@ pub(crate) struct Group {
 
 impl Group {
     /// A command that becomes `program` once its gate is opened by [`OPEN`] on its standard input.
-    pub(crate) fn gated<'a>(program: impl IntoIterator<Item = &'a str>) -> Command {
+    pub(crate) fn gated<S: AsRef<OsStr>>(program: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", GATE, "sh"]).args(program).process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -79,11 +80,12 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if self.is_alive() {
-            let _ = self.signal(Signal::SIGKILL);
-        }
-        // Not by waiting, which would keep the ledger from everyone else.
-        while self.status().is_none() {
+        // Not by waiting for it, which would keep the ledger from everyone else.
+        while self.is_alive() {
+            let may = self.signal(Signal::SIGKILL);
+            if !may && self.status.is_some() {
+                break;
+            }
             sleep(FIRST_TICK);
         }
         self.ledger.strike(self.record.pgid);

@@ -219,7 +219,27 @@ fn read_record(path: &Path) -> io::Result<Option<Record>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let record: Option<Record> = serde_json::from_slice(&bytes).ok();
-    // No file may make us signal group 0 or 1: the first is our own, the other may be everything.
-    Ok(record.filter(|record| record.pgid > 1))
+    Ok(parse(&bytes))
+}
+
+fn parse(bytes: &[u8]) -> Option<Record> {
+    let record: Option<Record> = serde_json::from_slice(bytes).ok();
+    // No file may make us signal group 0, 1 or less: the system takes the first for our own, and the others for everything.
+    record.filter(|record| record.pgid > 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_record_names_a_group_that_stands_for_others() {
+        let of = |pgid: i64| {
+            format!(r#"{{"pgid":{pgid},"started":"s","mark":"m","step":"r/1/s","run_id":"r","new":0}}"#)
+        };
+        assert!(parse(of(2).as_bytes()).is_some());
+        for pgid in [1, 0, -1, -2, 1 << 32] {
+            assert_eq!(parse(of(pgid).as_bytes()), None, "{pgid}");
+        }
+    }
 }

@@ -11,7 +11,6 @@ const MARK: &str = "LUNACORE_GROUP";
 
 /// A group as it is put on record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Record {
     /// Its number, which is that of its first process.
     pub(super) pgid: i32,

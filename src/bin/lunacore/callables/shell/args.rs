@@ -1,7 +1,7 @@
 //! The input of `shell`, and the command that it means.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -22,6 +22,7 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// The input of `shell`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{ "required": ["script"] }, { "required": ["argv"] }]))]
 pub(crate) struct Args {
     /// Run by `/bin/sh -e -c`.
     script: Option<String>,
@@ -46,7 +47,7 @@ impl Args {
     pub(super) fn command(&self, ctx: &StepContext) -> Result<Command, ShellError> {
         let folder = self.folder()?;
         let own = variables(ctx);
-        if let Some(name) = self.env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
+        if let Some(name) = self.env.keys().find(|name| !is_name(name)) {
             return Err(ShellError::VariableName { name: name.clone() });
         }
         if let Some(name) = self.env.keys().find(|name| own.iter().any(|(own, _)| own == name)) {
@@ -59,8 +60,8 @@ impl Args {
                     return Err(ShellError::NoProgram);
                 };
                 let program = self.find(program, folder)?;
-                let arguments = arguments.iter().map(|Text(argument)| argument.as_str());
-                Group::gated(std::iter::once(program.as_str()).chain(arguments))
+                let arguments = arguments.iter().map(|Text(argument)| OsStr::new(argument));
+                Group::gated(std::iter::once(program.as_os_str()).chain(arguments))
             }
             (None, None) => return Err(ShellError::Nothing),
             (Some(_), Some(_)) => return Err(ShellError::Both),
@@ -85,7 +86,7 @@ impl Args {
 
     /// The program's path, as the system would find it. Found here, since what the gate says of one that it does not find cannot
     /// be told from what the program says.
-    fn find(&self, program: &str, folder: &Path) -> Result<String, ShellError> {
+    fn find(&self, program: &str, folder: &Path) -> Result<OsString, ShellError> {
         let is_executable = |path: &Path| {
             let metadata = fs::metadata(folder.join(path));
             metadata.is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
@@ -93,7 +94,7 @@ impl Args {
         let named = || program.to_owned();
         if program.contains('/') {
             return match () {
-                () if is_executable(Path::new(program)) => Ok(named()),
+                () if is_executable(Path::new(program)) => Ok(program.into()),
                 () if folder.join(program).exists() => Err(ShellError::NotExecutable { program: named() }),
                 () => Err(ShellError::NotFound { program: named() }),
             };
@@ -109,7 +110,7 @@ impl Args {
             let candidate =
                 if candidate == Path::new(program) { Path::new(".").join(program) } else { candidate };
             if !program.is_empty() && is_executable(&candidate) {
-                return Ok(candidate.to_string_lossy().into_owned());
+                return Ok(candidate.into_os_string());
             }
             there |= folder.join(&candidate).is_file();
         }
@@ -119,6 +120,12 @@ impl Args {
             ShellError::NotInPath { program: named() }
         })
     }
+}
+
+/// A name by POSIX. Others do not come through every shell.
+fn is_name(name: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    name.bytes().all(is_part) && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
 }
 
 /// What the program is told of its step by its environment.

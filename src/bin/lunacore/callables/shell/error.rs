@@ -15,7 +15,9 @@ pub(super) enum ShellError {
     Both,
     #[error("\"argv\" is empty; its first entry is the program")]
     NoProgram,
-    #[error("\"env\" sets {name:?}, which cannot be the name of a variable")]
+    #[error(
+        "\"env\" sets {name:?}; the name of a variable has only letters of ASCII, digits and \"_\", and begins with no digit"
+    )]
     VariableName { name: String },
     #[error("\"env\" sets {name:?}, which the command itself sets")]
     Reserved { name: String },

@@ -15,13 +15,12 @@ use super::lines::{Lines, Pace};
 use super::pipes::{Pipes, Stream};
 use crate::callables::group::{Group, Ledger, OPEN, Record};
 use crate::callables::limits::{DRAIN, FIRST_TICK, GRACE, LINGER, QUOTED_BYTES, QUOTED_LINES, TICK};
-use crate::callables::text::{clean, input};
+use crate::callables::text::clean;
 
 /// Runs a script or a program, and returns what it wrote.
 // Blocking, so that the engine waits for its end: nothing of the run, and no other attempt, starts before the group is gone.
-pub(crate) fn shell(ledger: &Ledger, ctx: &StepContext) -> Result<Value, StepError> {
-    let args: Args = input(ctx)?;
-    run(&args, ledger, ctx).map_err(ShellError::into_step)
+pub(crate) fn shell(ledger: &Ledger, args: &Args, ctx: &StepContext) -> Result<Value, StepError> {
+    run(args, ledger, ctx).map_err(ShellError::into_step)
 }
 
 fn run(args: &Args, ledger: &Ledger, ctx: &StepContext) -> Result<Value, ShellError> {

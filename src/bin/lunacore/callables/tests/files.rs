@@ -172,3 +172,39 @@ async fn a_file_is_never_half_written_however_often_its_writer_is_killed() {
     }
     assert!(in_mid_write > 0, "no kill was in the middle of a write");
 }
+
+#[actix::test]
+#[ignore = "run by the other tests of this file, as a process of its own"]
+async fn child_that_writes_once() {
+    let Ok(path) = std::env::var("LUNACORE_TEST_FILE") else { return };
+    World::new().call("file.write", json!({ "path": path, "text": "x" })).await.unwrap();
+}
+
+/// kill -9 cannot see a missing fsync, for the kernel goes on: so the calls of the writer are looked at.
+#[test]
+fn a_file_has_its_name_only_when_it_is_on_the_disk_and_then_the_name_is_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, trace) = (folder.path().join("file"), folder.path().join("trace"));
+    let traced = Command::new("strace")
+        .args(["-f", "-y", "-qq", "-e", "trace=write,fsync,rename,renameat,renameat2", "-o"])
+        .arg(&trace)
+        .arg(std::env::current_exe().unwrap())
+        .args(["callables::tests::files::child_that_writes_once", "--exact", "--ignored"])
+        .env("LUNACORE_TEST_FILE", &path)
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(traced.success());
+    let trace = read(&trace);
+    let calls: Vec<&str> = trace
+        .lines()
+        .filter(|line| line.contains(folder.path().to_str().unwrap()))
+        .filter_map(|line| line.split_whitespace().nth(1)?.split('(').next())
+        .collect();
+    assert!(
+        matches!(calls[..], ["write", "fsync", rename, "fsync"] if rename.starts_with("rename")),
+        "{trace}"
+    );
+    let last = trace.lines().rfind(|line| line.contains("fsync")).unwrap();
+    assert!(last.contains(&format!("<{}>", folder.path().display())), "{last}");
+}
