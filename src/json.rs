@@ -6,18 +6,43 @@ use crate::limits::MAX_JSON_DEPTH;
 
 /// The size of a value's JSON text in bytes, without making it. `usize::MAX` for what has none.
 pub(crate) fn size(value: &impl serde::Serialize) -> usize {
-    struct Count(usize);
+    size_up_to(value, usize::MAX).unwrap_or(usize::MAX)
+}
+
+/// The same, as far as it is at most so large.
+pub(crate) fn size_up_to(value: &impl serde::Serialize, limit: usize) -> Option<usize> {
+    struct Count {
+        bytes: usize,
+        limit: usize,
+    }
     impl std::io::Write for Count {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
+            self.bytes += bytes.len();
+            if self.bytes > self.limit {
+                Err(std::io::ErrorKind::StorageFull.into())
+            } else {
+                Ok(bytes.len())
+            }
         }
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
     }
-    let mut count = Count(0);
-    serde_json::to_writer(&mut count, value).map_or(usize::MAX, |()| count.0)
+    let mut count = Count { bytes: 0, limit };
+    serde_json::to_writer(&mut count, value).ok().map(|()| count.bytes)
+}
+
+/// The word for the type of a value.
+pub(crate) fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
 }
 
 /// Whether arrays and objects nest deeper than [`MAX_JSON_DEPTH`]. To be asked before a value is written, compared or
@@ -31,7 +56,8 @@ pub(crate) fn any_too_deep(map: &Map<String, Value>) -> bool {
     map.values().any(|value| is_deeper(value, MAX_JSON_DEPTH - 1))
 }
 
-fn is_deeper(value: &Value, limit: usize) -> bool {
+/// Whether arrays and objects nest deeper than this.
+pub(crate) fn is_deeper(value: &Value, limit: usize) -> bool {
     match value {
         Value::Array(items) => limit == 0 || items.iter().any(|item| is_deeper(item, limit - 1)),
         Value::Object(members) => limit == 0 || members.values().any(|item| is_deeper(item, limit - 1)),

@@ -58,6 +58,7 @@
 //! | find callables by name, or inject what they need | [`RegistryAllocator`], [`Resolve`] |
 //! | know what happened before | [`Subscribe::from`], [`Engine::history`], [`ReadHistory`] |
 //! | compare and keep plans as data | [`PlanRecord`] |
+//! | write plans as files | `plan_files`, `Plan::from_path` (feature `plan-files`) |
 //! | keep results elsewhere | [`Store`] |
 //! | test plans against crashes, and stores against their promises | `testing` (feature `testing`) |
 //! | know every cap | [`limits`] |
@@ -122,6 +123,9 @@ mod orchestrator;
 mod plan;
 #[cfg(feature = "plan-files")]
 mod plan_file;
+#[cfg(feature = "plan-files")]
+#[doc = include_str!("plan_file/manual.md")]
+pub mod plan_files {}
 mod project;
 mod resilience;
 mod run;
@@ -136,7 +140,9 @@ pub use bus::{
 };
 pub use clock::Clock;
 pub use engine::{Engine, EngineBuilder, EngineError};
-pub use event::{Event, EventKind, InvalidEventType, InvalidPattern, Pattern};
+pub use event::{Event, EventKind, InvalidEventType, InvalidPattern, Pattern, SkipReason};
+#[cfg(feature = "expressions")]
+pub use expression::{EvaluationError, InvalidExpression};
 pub use id::IdFault;
 pub use memory::{
     Access, Attach, Claim, Commit, Committed, Delete, FindRun, FoundRun, Get, GetOutputs, GetRun,

@@ -21,6 +21,31 @@ pub const MAX_PLAN_INPUTS: usize = 1_000;
 /// JSON: as large as an output, so that one can be handed on whole.
 pub const MAX_INPUT_BYTES: usize = MAX_OUTPUT_BYTES;
 
+/// Longest expression, in bytes. What needs more is a program, and belongs into a callable.
+pub const MAX_EXPRESSION_BYTES: usize = 4 * 1024;
+
+/// Most words of one expression: names, numbers, texts, and the characters of its operators and brackets. Its engine descends
+/// one level for each operator in a row, on the stack: this many take less than 512 KiB of it, a quarter of what a thread has.
+pub const MAX_EXPRESSION_WORDS: usize = 400;
+
+/// Deepest nesting of brackets in one expression, for the same reason: its engine descends a dozen levels for each.
+pub const MAX_EXPRESSION_DEPTH: usize = 16;
+
+/// Most expressions in one plan: one for each of as many steps as it may have.
+pub const MAX_EXPRESSIONS: usize = MAX_STEPS;
+
+/// What one expression may cost, in the units of its engine: one an instruction, one for each 64 bytes of text that it makes. So
+/// it makes at most twice the text that an input can hold, within a fraction of a second: it is evaluated on the orchestrator's
+/// thread.
+pub const EXPRESSION_FUEL: u64 = 500_000;
+
+/// What all expressions of one input may read of outputs and inputs: one for each value, and one for each 64 bytes of text.
+pub const EXPRESSION_READS: u64 = 1_000_000;
+
+/// Most names that are looked at for what a misspelt one in an expression may have meant, in one plan: so that a plan of
+/// [`MAX_STEPS`] steps that are all misspelt is refused as fast as another.
+pub const MAX_SUGGESTIONS_TRIED: usize = 1_000_000;
+
 /// Most problems that are listed of a plan. What is wrong with more steps than that is mostly one thing.
 pub const MAX_PROBLEMS: usize = 1_000;
 

@@ -1,3 +1,6 @@
+#[cfg(feature = "expressions")]
+use std::sync::Arc;
+
 use actix::{Actor, Addr, Arbiter, Context, Handler, Recipient, System};
 use tokio::sync::oneshot;
 
@@ -9,6 +12,8 @@ use crate::isolate::catch;
 use crate::limits::{MAILBOX, MAX_CONCURRENT_PLANS, QUEUE_CAPACITY};
 use crate::memory::ProjectMemory;
 use crate::orchestrator::ExecutionOrchestrator;
+#[cfg(feature = "expressions")]
+use crate::plan::Surroundings;
 use crate::resilience::{Breaker, InvalidBreaker};
 
 /// Chooses the parts of an [`Engine`] and starts them.
@@ -30,6 +35,8 @@ pub struct EngineBuilder {
     queue_capacity: usize,
     breakers: Vec<Breaker>,
     clock: Clock,
+    #[cfg(feature = "expressions")]
+    surroundings: Surroundings,
 }
 
 impl Default for EngineBuilder {
@@ -41,6 +48,8 @@ impl Default for EngineBuilder {
             queue_capacity: QUEUE_CAPACITY,
             breakers: Vec::new(),
             clock: Clock::default(),
+            #[cfg(feature = "expressions")]
+            surroundings: Surroundings::default(),
         }
     }
 }
@@ -114,6 +123,15 @@ impl EngineBuilder {
         self
     }
 
+    /// Where expressions take `env.NAME` from; see
+    /// [`ExecutionOrchestrator::environment`](crate::ExecutionOrchestrator::environment).
+    #[cfg(feature = "expressions")]
+    #[must_use]
+    pub fn environment(mut self, read: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.surroundings.env = Arc::new(read);
+        self
+    }
+
     /// Starts the four actors on the current arbiter, inside `#[actix::main]` for example.
     ///
     /// # Errors
@@ -178,6 +196,10 @@ impl EngineBuilder {
             .clock(self.clock);
         for breaker in self.breakers {
             orchestrator = orchestrator.breaker(breaker)?;
+        }
+        #[cfg(feature = "expressions")]
+        {
+            orchestrator.surroundings = self.surroundings;
         }
         let gone = orchestrator.watch_end();
         let engine = Engine { orchestrator: start(orchestrator), bus, memory, allocator };

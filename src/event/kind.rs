@@ -9,6 +9,24 @@ use crate::id::rfc3339;
 use crate::plan::Output;
 use crate::run::StepFailure;
 
+/// Why a step was skipped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SkipReason {
+    /// It failed for the last time, and its policy is [`Continue`](crate::OnFailure::Continue).
+    #[default]
+    Failed,
+    /// Its condition was false when its turn came: it was not called.
+    Condition,
+}
+
+impl SkipReason {
+    fn is_failed(&self) -> bool {
+        *self == Self::Failed
+    }
+}
+
 /// What an event says, by type.
 ///
 /// In JSON the fields stand flat beside the envelope's: `{"type":"task.started","task_id":"process",…}`. A type that
@@ -143,11 +161,14 @@ pub enum EventKind {
         #[serde(with = "rfc3339")]
         next_attempt_at: SystemTime,
     },
-    /// A step failed for the last time, and its plan goes on without it: its result is null.
+    /// The plan goes on without a step, whose result is null: it failed for the last time, or its condition was false.
     #[serde(rename = "task.skipped")]
     TaskSkipped {
         /// The step.
         task_id: Arc<str>,
+        /// Why; in JSON only where it is not that it failed.
+        #[serde(default, skip_serializing_if = "SkipReason::is_failed")]
+        reason: SkipReason,
     },
     /// A step failed for the last time, and had asked for somebody to be told.
     #[serde(rename = "escalation.needed")]
@@ -272,7 +293,7 @@ impl EventKind {
             Self::PlanFailed { task_id, .. }
             | Self::PlanParked { task_id, .. }
             | Self::TaskWaiting { task_id, .. }
-            | Self::TaskSkipped { task_id }
+            | Self::TaskSkipped { task_id, .. }
             | Self::EscalationNeeded { task_id, .. }
             | Self::TaskStarted { task_id, .. }
             | Self::TaskCompleted { task_id, .. }

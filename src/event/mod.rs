@@ -4,6 +4,6 @@ mod kind;
 mod pattern;
 mod record;
 
-pub use kind::EventKind;
+pub use kind::{EventKind, SkipReason};
 pub use pattern::{InvalidPattern, Pattern};
 pub use record::{Event, InvalidEventType};

@@ -31,6 +31,8 @@ use crate::limits::{
     QUEUE_CAPACITY,
 };
 use crate::memory::{Attach, Commit, FindRun, GetRun, ListBreakers, ListRuns, ListUnfinished, RecordBreaker};
+#[cfg(feature = "expressions")]
+use crate::plan::Surroundings;
 use crate::resilience::{Breaker, InvalidBreaker};
 use crate::run::{RunId, RunState};
 
@@ -75,6 +77,8 @@ pub struct ExecutionOrchestrator {
     pub(crate) breakers: BreakerSet,
     pub(crate) clock: Clock,
     pub(crate) random: Random,
+    #[cfg(feature = "expressions")]
+    pub(crate) surroundings: Surroundings,
     pub(crate) burst: Burst,
     pub(crate) closing: Option<Closing>,
     /// Dropped with the actor, for whoever waits for its end.
@@ -137,6 +141,8 @@ impl ExecutionOrchestrator {
             breakers: BreakerSet::default(),
             clock: Clock::default(),
             random: Rc::new(fastrand::f64),
+            #[cfg(feature = "expressions")]
+            surroundings: Surroundings::default(),
             burst: Burst::default(),
             closing: None,
             alive: None,
@@ -188,6 +194,15 @@ impl ExecutionOrchestrator {
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Takes what expressions read as `env.NAME` from here; by default it is the environment of the process, at the time when
+    /// the expression is evaluated. `None` is a variable that is not set.
+    #[cfg(feature = "expressions")]
+    #[must_use]
+    pub fn environment(mut self, read: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.surroundings.env = Arc::new(read);
         self
     }
 

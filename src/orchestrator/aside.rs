@@ -130,6 +130,9 @@ impl Runner {
         if let Some(error) = overdue {
             return Some(Flow::Turn(self.failed(error)));
         }
+        if let Some(flow) = self.consider_queued() {
+            return Some(flow);
+        }
         let (at, now) = (self.watch.at.get(), self.clock.now());
         let ahead = if at.asks_breaker(now) { self.ahead(at.cursor, trial) } else { Ahead::Go };
         match (at.state, ahead) {

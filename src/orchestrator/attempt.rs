@@ -65,13 +65,23 @@ impl Runner {
             self.gate.passage = None;
             return Ok(Flow::Turn(self.failed(StepError::limit(limit.exceeded()))));
         }
+        if attempt == 0 {
+            return Ok(self.consider());
+        }
         let (Some(step), Some(callable)) = (scope.plan.get(cursor), self.callable(cursor, progress.fallback))
         else {
             return Err(self.interrupted("a step had no callable"));
         };
         let began = log::log_enabled!(target: "lunacore::run", log::Level::Debug).then(Instant::now);
         let known = if progress.fallback { self.watch.failure.borrow().clone() } else { None };
-        let context = scope.open_attempt(cursor, attempt, known);
+        let input = match self.input(cursor) {
+            Ok(input) => input,
+            Err(error) => {
+                self.gate.passage = None;
+                return Ok(Flow::Turn(self.failed(error)));
+            }
+        };
+        let context = scope.open_attempt(cursor, attempt, known, input);
         let call = Call::start(callable, step.step.is_inline(), context, &self.claim);
         let ended = self.end_of(call, limit).await;
         let staged = scope.take_staged();

@@ -159,8 +159,12 @@ pub(crate) fn tell(changes: &[Change], commit: &mut Commit) {
     if changes.is_empty() {
         return;
     }
-    let ends =
-        |kind: &EventKind| matches!(kind, EventKind::TaskCompleted { .. } | EventKind::TaskFailed { .. });
+    let ends = |kind: &EventKind| {
+        matches!(
+            kind,
+            EventKind::TaskCompleted { .. } | EventKind::TaskFailed { .. } | EventKind::TaskSkipped { .. }
+        )
+    };
     let place = usize::from(commit.events.first().is_some_and(ends));
     let (events, records): (Vec<_>, Vec<_>) =
         changes.iter().cloned().map(|Change { event, record }| (event, record)).unzip();

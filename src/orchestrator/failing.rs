@@ -7,7 +7,7 @@ use super::limit::{self, Deadline};
 use super::machine::{Ahead, Input, Position, Then};
 use super::runner::{Runner, Turn, Yield, produce};
 use crate::isolate::catch;
-use crate::plan::{Handling, IntoOutput, Policy, StepError};
+use crate::plan::{Handling, Output, Policy, StepError};
 use crate::resilience::Failed;
 use crate::run::{FailureKind, StepFailure};
 
@@ -18,8 +18,7 @@ impl Runner {
         let mut produced = Yield::default();
         let at = self.watch.at.get();
         if let (Then::Continue(_), Some(step)) = (then, self.plan().get(at.cursor)) {
-            let null = ().into_output();
-            match null.and_then(|null| produce(at.cursor, &step.id, &null, Vec::new())) {
+            match produce(at.cursor, &step.id, &Output::null(), Vec::new()) {
                 Ok(null) => produced = null,
                 Err(error) => return self.aborted(error),
             }
@@ -58,7 +57,7 @@ impl Runner {
             Handling::Abort => (Then::Abort, escalate),
             Handling::Fallback | Handling::FallbackNamed(_) => (Then::Fallback, escalate),
             Handling::Continue if at.pausing => (Then::Continue(Ahead::Go), escalate),
-            Handling::Continue => (Then::Continue(self.ahead(at.cursor + 1, false)), escalate),
+            Handling::Continue => (Then::Continue(self.next(at.cursor + 1, &Output::null())), escalate),
         }
     }
 

@@ -3,63 +3,28 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::event::EventKind;
+pub(crate) use super::position::Position;
+use crate::event::{EventKind, SkipReason};
 use crate::plan::{CheckedPlan, Output};
-use crate::run::{RunRecord, RunState, StepFailure, StepProgress};
-
-/// Where a run stands, once that is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Position {
-    pub(crate) state: RunState,
-    /// How many steps have completed; also the index of the step in flight.
-    pub(crate) cursor: usize,
-    /// The attempt of that step which was started last; 0 before the first.
-    pub(crate) attempt: u32,
-    /// What else is known of that step.
-    pub(crate) step: StepProgress,
-    /// It is to pause before the next attempt.
-    pub(crate) pausing: bool,
-    /// It is stopping because it came to a limit, and not because it was cancelled.
-    pub(crate) expired: bool,
-}
-
-impl Position {
-    /// An accepted plan that waits for a slot.
-    pub(crate) const QUEUED: Self = Self {
-        state: RunState::Queued,
-        cursor: 0,
-        attempt: 0,
-        step: StepProgress { since: None, until: None, fallback: false },
-        pausing: false,
-        expired: false,
-    };
-
-    /// Where a stored run stands.
-    pub(crate) fn of(record: &RunRecord) -> Self {
-        let RunRecord { state, cursor, attempt, step, pausing, .. } = *record;
-        let expired = state == RunState::Stopping && record.failure.is_some();
-        Self { state, cursor, attempt, step, pausing, expired }
-    }
-
-    /// Whether a breaker has to be asked before the next attempt: not for a fallback, nor while something else is waited for.
-    pub(crate) fn asks_breaker(&self, now: SystemTime) -> bool {
-        let due = self.attempt == 0 || self.step.until.is_none_or(|until| until <= now);
-        !self.step.fallback && !self.pausing && (due || self.state == RunState::Parked)
-    }
-
-    /// Whether its plan has been started.
-    fn is_started(&self) -> bool {
-        self.cursor > 0 || self.attempt > 0 || self.step.since.is_some()
-    }
-}
+use crate::run::{RunState, StepFailure, StepProgress};
 
 /// What stands before the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ahead {
     /// Nothing: it can start at once.
     Go,
+    /// Its condition: the step stands at the cursor, not started, and what the condition says is the next input. Not said of a
+    /// step that was started, or parked, before: it was true then.
+    Check,
     /// A circuit breaker that is open at this time, until then if that is known.
     Park { now: SystemTime, until: Option<SystemTime> },
+}
+
+impl Ahead {
+    /// The same where the condition has been looked at: whoever waited with a step behind him has done so.
+    fn decided(self) -> Self {
+        if self == Self::Check { Self::Go } else { self }
+    }
 }
 
 /// What follows from a failure, as the step's policy has it.
@@ -86,9 +51,11 @@ pub(crate) enum Input {
     Interrupt { reason: Arc<str> },
     /// The attempt returned this. `cancelled`: meanwhile the run was.
     Completed { output: Output, cancelled: bool, ahead: Ahead },
+    /// The condition of the step at the cursor, which has not been started, is false. What stands before the one behind it?
+    Skip(Ahead),
     /// The attempt failed, or the run came to a limit while it waited.
     Failed { failure: Arc<StepFailure>, then: Then, escalate: bool },
-    /// What a run waited for is there, and it has a slot.
+    /// What a run waited for is there, and it has a slot; or the condition of its step is true.
     Proceed(Ahead, SystemTime),
     /// The run was cancelled while it waited, before the attempt was called, or by dropping its future.
     Cancel,
@@ -102,7 +69,8 @@ pub(crate) enum Input {
     Unpause,
 }
 
-/// What to commit. Once that is stored, a run in a final state is over; one that is running calls the step at its cursor.
+/// What to commit. Once that is stored, a run in a final state is over; one that is running calls the step at its cursor, or
+/// looks at its condition if no attempt of it was started.
 #[derive(Debug)]
 pub(crate) struct Decision {
     pub(crate) to: Position,
@@ -153,9 +121,19 @@ fn transition(plan: &CheckedPlan, at: Position, input: Input) -> Option<Decision
     use RunState::{BackingOff, Interrupted, Parked, Paused, Queued, Running, Stopping};
     let waits = matches!(at.state, Queued | BackingOff | Parked | Paused | Interrupted);
     let decision = match (at.state, input) {
-        (Queued, Input::Start(ahead, now)) if at.is_started() => go_on(plan, at, ahead, now, Vec::new()),
+        (Queued, Input::Start(ahead, now)) if at.is_started() => {
+            go_on(plan, at, ahead.decided(), now, Vec::new())
+        }
         (Queued, Input::Start(ahead, _)) => begin(plan, at, ahead, Vec::new()),
-        (BackingOff | Parked, Input::Proceed(ahead, now)) => proceed(plan, at, ahead, now, Vec::new()),
+        (BackingOff | Parked, Input::Proceed(ahead, now)) => {
+            proceed(plan, at, ahead.decided(), now, Vec::new())
+        }
+        (Running, Input::Proceed(ahead, _)) if at.attempt == 0 => enter(plan, at, ahead, Vec::new()),
+        (Queued | Running, Input::Skip(ahead)) if at.attempt == 0 && at.is_started() => {
+            let skipped =
+                EventKind::TaskSkipped { task_id: step_id(plan, at), reason: SkipReason::Condition };
+            next_step(plan, at, ahead, said(skipped))
+        }
         (Queued | Running | BackingOff | Interrupted, Input::Resume(ahead, now)) => {
             resume(plan, at, ahead, now)
         }
@@ -287,7 +265,8 @@ fn enter(plan: &CheckedPlan, at: Position, ahead: Ahead, mut events: Vec<EventKi
         return pause(at, events);
     }
     match ahead {
-        Ahead::Go => {
+        Ahead::Check if at.attempt == 0 => Decision::new(at, events),
+        Ahead::Go | Ahead::Check => {
             let (task_id, agent_id) = (Arc::clone(&step.id), step.step.agent_id());
             let (attempt, fallback) = (at.attempt + 1, at.step.fallback);
             events.push(EventKind::TaskStarted { task_id, agent_id, attempt, fallback });
@@ -332,7 +311,7 @@ fn fail(plan: &CheckedPlan, at: Position, failure: Arc<StepFailure>, then: Then,
             enter(plan, Position { step, ..at }, Ahead::Go, events).because(failure)
         }
         Then::Continue(ahead) => {
-            events.push(EventKind::TaskSkipped { task_id });
+            events.push(EventKind::TaskSkipped { task_id, reason: SkipReason::Failed });
             next_step(plan, at, ahead, events)
         }
         Then::Abort => finish(plan, at, RunState::Failed, Some(failure), events),

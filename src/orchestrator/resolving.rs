@@ -14,7 +14,7 @@ use super::line::Ticket;
 use super::links::Links;
 use crate::allocator::Resolve;
 use crate::limits::RESOLVE_TIMEOUT;
-use crate::plan::{Callable, CheckedPlan, Plan, Step};
+use crate::plan::{Callable, CheckedPlan, Step};
 
 impl ExecutionOrchestrator {
     /// Asks the allocator for the callables of a plan.
@@ -86,7 +86,7 @@ async fn resolve_fallbacks(
     if places.is_empty() {
         return Ok(HashMap::new());
     }
-    let Ok(plan) = CheckedPlan::new(Plan::new(steps)) else {
+    let Some(plan) = CheckedPlan::question(steps) else {
         return Err(Unresolved::Allocator("was not asked, for its question was not valid".to_owned()));
     };
     match resolved(links.resolve.send(Resolve::new(Arc::new(plan)))).await {

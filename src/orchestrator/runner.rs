@@ -136,6 +136,7 @@ impl Runner {
     async fn take(&mut self, mut turn: Turn) -> Result<Option<StepError>, PlanError> {
         loop {
             let (error, completes) = (turn.error, turn.produced.output.is_some());
+            let skips = matches!(turn.input, Input::Skip(_));
             // The machine answers every input that is given here; were it not to, the run must not go on.
             let decision = self.decide(turn.input);
             let decision = decision.ok_or_else(|| self.interrupted("its state machine had no answer"))?;
@@ -146,7 +147,8 @@ impl Runner {
                 Err(refused) if refused.wrote_nothing() && completes => {
                     let refused = StepError::of_kind(FailureKind::Artifact, refused);
                     self.gate = Gate::default();
-                    turn = if error.is_some() { self.aborted(refused) } else { self.failed(refused) };
+                    turn =
+                        if error.is_some() || skips { self.aborted(refused) } else { self.failed(refused) };
                 }
                 Err(failed) => return Err(PlanError::from_memory(self.scope.run_id.clone(), failed)),
             }
@@ -222,7 +224,7 @@ impl Runner {
     pub(super) fn completed(&mut self, output: Output, produced: Yield) -> Turn {
         let at = self.watch.at.get();
         let cancelled = self.scope.cancellation.is_cancelled();
-        let ahead = if cancelled || at.pausing { Ahead::Go } else { self.ahead(at.cursor + 1, false) };
+        let ahead = if cancelled || at.pausing { Ahead::Go } else { self.next(at.cursor + 1, &output) };
         Turn { input: Input::Completed { output, cancelled, ahead }, produced, error: None }
     }
 

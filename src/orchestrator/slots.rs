@@ -54,7 +54,9 @@ impl ExecutionOrchestrator {
             return;
         };
         let (at, now) = (waiting.at, self.clock.now());
-        let (ahead, mut gate) = if at.asks_breaker(now) {
+        let (ahead, mut gate) = if at.attempt == 0 && waiting.plan.condition(at.cursor).is_some() {
+            (Ahead::Check, Gate::default())
+        } else if at.asks_breaker(now) {
             breakers::ahead(&self.breakers, &waiting.plan, at.cursor, now, false)
         } else {
             (Ahead::Go, Gate::default())
@@ -107,7 +109,10 @@ impl ExecutionOrchestrator {
         let run_id = waiting.run_id;
         let report = self.links.progress_reporter(run_id.clone());
         let plan = Arc::clone(&waiting.plan);
-        let scope = Arc::new(RunScope::new(run_id.clone(), plan, waiting.outputs, report));
+        let scope = RunScope::new(run_id.clone(), plan, waiting.outputs, report);
+        #[cfg(feature = "expressions")]
+        let scope = scope.in_surroundings(self.surroundings.clone());
+        let scope = Arc::new(scope);
         let watch = Watch::new(waiting.at, waiting.accepted);
         watch.failure.replace(waiting.failure);
         if slot.as_ref().is_none_or(Option::is_none) {

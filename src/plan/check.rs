@@ -20,6 +20,8 @@ pub(crate) struct CheckedPlan {
     steps: Vec<CheckedStep>,
     /// Whether any step has a policy: where none has, none need be looked at.
     has_policies: bool,
+    /// The same for templates and conditions.
+    has_expressions: bool,
     /// Made when it is first needed: many plans never are.
     by_id: OnceLock<HashMap<Arc<str>, usize>>,
 }
@@ -53,7 +55,8 @@ pub(super) fn problems(plan: Plan) -> Vec<InvalidPlan> {
     // Which values they have does not matter here.
     let inputs = plan.inputs().map(|(name, _)| (name.to_owned(), Value::Null)).collect();
     // That it is enough, the list itself says.
-    let _ = CheckedPlan::check(plan, inputs, &mut problems);
+    let _ = CheckedPlan::check(plan, inputs, &mut problems)
+        .and_then(|plan| plan.check_expressions(&mut problems));
     problems.found
 }
 
@@ -68,12 +71,30 @@ impl CheckedPlan {
         let values = inputs::fill(&plan.declared, given)?;
         let mut problems = Problems { most: 1, ..Problems::default() };
         let checked = Self::check(plan, values, &mut problems);
+        let checked = checked.and_then(|plan| plan.check_expressions(&mut problems).map(|()| plan));
         match (problems.found.pop(), checked) {
             (Some(problem), _) => Err(problem),
             (None, Ok(checked)) => Ok(checked),
             // Never: it is only enough when there is one.
             (None, Err(Enough)) => Err(InvalidPlan::TooManySteps { steps: 0 }),
         }
+    }
+
+    /// Steps that are somebody's question, and no plan that runs: their expressions are not looked at.
+    pub(crate) fn question(steps: Vec<Step>) -> Option<Self> {
+        Self::check(Plan::from(steps), Map::new(), &mut Problems { most: 1, ..Problems::default() }).ok()
+    }
+
+    #[cfg(feature = "expressions")]
+    fn check_expressions(&self, problems: &mut Problems) -> Result<(), Enough> {
+        if self.has_expressions { super::expressions::check(self, problems) } else { Ok(()) }
+    }
+
+    /// A plan that comes from a store may have them; it is not run.
+    #[cfg(not(feature = "expressions"))]
+    #[allow(clippy::unused_self, reason = "the same shape as with the feature")]
+    fn check_expressions(&self, _: &mut Problems) -> Result<(), Enough> {
+        Ok(())
     }
 
     fn check(plan: Plan, values: Map<String, Value>, problems: &mut Problems) -> Result<Self, Enough> {
@@ -92,7 +113,7 @@ impl CheckedPlan {
             problems.add(problem)?;
         }
         let mut checked = Vec::with_capacity(steps.len());
-        let mut has_policies = false;
+        let (mut has_policies, mut has_expressions) = (false, false);
         // Ids that are made of places are different anyway.
         let any_named = steps.iter().any(|step| step.id().is_some());
         let mut by_id = HashMap::with_capacity(if any_named { steps.len() } else { 0 });
@@ -112,6 +133,7 @@ impl CheckedPlan {
             };
             check_step(&id, index, &step, problems)?;
             has_policies |= step.policy().is_some();
+            has_expressions |= step.record().has_expressions();
             if any_named {
                 match by_id.entry(Arc::clone(&id)) {
                     Entry::Vacant(place) => drop(place.insert(index)),
@@ -126,7 +148,7 @@ impl CheckedPlan {
         let steps = checked.iter().map(|step| Arc::clone(step.step.record())).collect();
         let record = PlanRecord::new((name, description), values, steps);
         let by_id = if any_named { OnceLock::from(by_id) } else { OnceLock::new() };
-        Ok(Self { record, steps: checked, has_policies, by_id })
+        Ok(Self { record, steps: checked, has_policies, has_expressions, by_id })
     }
 
     pub(crate) fn name(&self) -> Option<&Arc<str>> {
@@ -157,6 +179,16 @@ impl CheckedPlan {
 
     pub(crate) fn has_policies(&self) -> bool {
         self.has_policies
+    }
+
+    /// The condition of a step, if it has one.
+    pub(crate) fn condition(&self, index: usize) -> Option<&str> {
+        if self.has_expressions { self.get(index)?.step.condition() } else { None }
+    }
+
+    #[cfg(feature = "expressions")]
+    pub(crate) fn has_expressions(&self) -> bool {
+        self.has_expressions
     }
 
     pub(crate) fn index_of(&self, id: &str) -> Option<usize> {

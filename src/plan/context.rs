@@ -7,6 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::check::{CheckedPlan, CheckedStep};
 use super::error::ContextError;
+#[cfg(feature = "expressions")]
+use super::expressions::Surroundings;
 use super::output::Output;
 use crate::artifact::{ArtifactData, TASK_PREFIX};
 use crate::id::{check_text, shorten};
@@ -36,6 +38,8 @@ pub struct StepContext {
     scope: Arc<RunScope>,
     index: usize,
     attempt: u32,
+    /// The input, where it is not as it was given.
+    input: Option<Arc<Value>>,
 }
 
 /// What all attempts of a run share.
@@ -45,6 +49,8 @@ pub(crate) struct RunScope {
     pub(crate) cancellation: CancellationToken,
     /// Hands a progress report to the bus: the plan folder knows no actors.
     pub(crate) report: Box<dyn Fn(Arc<str>, u32, Value) + Send + Sync>,
+    #[cfg(feature = "expressions")]
+    pub(crate) surroundings: Surroundings,
     outputs: Mutex<Vec<Output>>,
     in_flight: Mutex<InFlight>,
 }
@@ -83,22 +89,25 @@ impl RunScope {
             plan,
             cancellation: CancellationToken::new(),
             report: Box::new(report),
+            #[cfg(feature = "expressions")]
+            surroundings: Surroundings::default(),
             outputs: Mutex::new(outputs),
             in_flight: Mutex::default(),
         }
     }
 
     /// Opens an attempt: only its context may stage artifacts until the next `take_staged`.
-    /// `failure` is that of the attempts before, if this is the one of the fallback.
+    /// `failure` is that of the attempts before, if this is the one of the fallback; `input` what has been made of a template.
     pub(crate) fn open_attempt(
         self: &Arc<Self>,
         index: usize,
         attempt: u32,
         failure: Option<Arc<StepFailure>>,
+        input: Option<Arc<Value>>,
     ) -> StepContext {
         let mut in_flight = lock(&self.in_flight);
         (in_flight.open_for, in_flight.failure) = (Some((index, attempt)), failure);
-        StepContext { scope: Arc::clone(self), index, attempt }
+        StepContext { scope: Arc::clone(self), index, attempt, input }
     }
 
     /// Closes the attempt and takes what it staged.
@@ -124,6 +133,17 @@ impl RunScope {
 
     pub(crate) fn push_output(&self, output: Output) {
         lock(&self.outputs).push(output);
+    }
+
+    /// How many outputs there are.
+    #[cfg(feature = "expressions")]
+    pub(super) fn completed(&self) -> usize {
+        lock(&self.outputs).len()
+    }
+
+    /// The output of a step, if it has completed.
+    pub(super) fn output_at(&self, index: usize) -> Option<Output> {
+        lock(&self.outputs).get(index).cloned()
     }
 
     pub(crate) fn outputs(&self) -> Vec<Value> {
@@ -186,12 +206,14 @@ impl StepContext {
         key
     }
 
-    /// The step's input, as given with [`Step::input`](crate::Step::input).
+    /// The step's input, as given with [`Step::input`](crate::Step::input). Of a template (`Step::with`) it is what its
+    /// expressions have come to for this attempt.
     ///
     /// # Errors
     /// [`ContextError::Input`] when it does not have the shape of a `T`.
     pub fn input<T: DeserializeOwned>(&self) -> Result<T, ContextError> {
-        let input = self.checked().map_or(&Value::Null, |checked| checked.step.get_input());
+        let given = || self.checked().map_or(&Value::Null, |checked| checked.step.get_input());
+        let input = self.input.as_deref().unwrap_or_else(given);
         T::deserialize(input).map_err(|error| ContextError::Input {
             step_id: self.step_id().to_owned(),
             source: Arc::new(error),
@@ -222,8 +244,7 @@ impl StepContext {
         let step_id =
             || self.scope.plan.get(index).map_or_else(String::new, |checked| checked.id.to_string());
         // Taken out of the lock: reading it runs code of the user's.
-        let output = lock(&self.scope.outputs).get(index).cloned();
-        match output {
+        match self.scope.output_at(index) {
             Some(output) => output
                 .read()
                 .map_err(|error| ContextError::Output { step_id: step_id(), source: Arc::new(error) }),

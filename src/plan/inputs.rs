@@ -72,19 +72,6 @@ impl InputType {
             Self::Any => "any",
         }
     }
-
-    /// The word for the type of a value.
-    pub(crate) fn name_of(value: &Value) -> &'static str {
-        match value {
-            Value::Null => "null",
-            Value::Bool(_) => "boolean",
-            Value::Number(number) if number.is_f64() => "number",
-            Value::Number(_) => "integer",
-            Value::String(_) => "string",
-            Value::Array(_) => "array",
-            Value::Object(_) => "object",
-        }
-    }
 }
 
 impl fmt::Display for InputType {
@@ -228,7 +215,7 @@ pub(super) fn check(declared: &[Declared]) -> impl Iterator<Item = InvalidPlan> 
 
 fn check_value(what: &'static str, name: &str, input: &PlanInput, value: &Value) -> Result<(), InvalidPlan> {
     if !input.input_type.admits(value) {
-        let (name, expected, found) = (shorten(name), input.input_type, InputType::name_of(value));
+        let (name, expected, found) = (shorten(name), input.input_type, json::type_name(value));
         return Err(InvalidPlan::InputType { what, name, expected, found });
     }
     if json::is_too_deep(value) {

@@ -1,5 +1,7 @@
 use super::inputs::InputType;
 use super::policy::InvalidPolicy;
+#[cfg(feature = "expressions")]
+use crate::expression::InvalidExpression;
 use crate::id::IdFault;
 use crate::limits::{MAX_INPUT_BYTES, MAX_JSON_DEPTH, MAX_PLAN_INPUTS, MAX_STEPS};
 
@@ -115,6 +117,23 @@ pub enum InvalidPlan {
         /// The input.
         name: String,
     },
+    /// An expression cannot be read, or names something that is not there.
+    #[cfg(feature = "expressions")]
+    #[error("step {index} ({id:?}) has an expression in {place} that is not valid")]
+    Expression {
+        /// The step's id.
+        id: String,
+        /// Its place.
+        index: usize,
+        /// Where in the step: `when`, or a place in the input such as `with.headers[0]`.
+        place: String,
+        /// What is wrong with it.
+        source: InvalidExpression,
+    },
+    /// The plan has more expressions than [`MAX_EXPRESSIONS`](crate::limits::MAX_EXPRESSIONS).
+    #[cfg(feature = "expressions")]
+    #[error("the plan has more than {} expressions; split it", crate::limits::MAX_EXPRESSIONS)]
+    TooManyExpressions,
     /// The values of all inputs together are larger than [`MAX_INPUT_BYTES`].
     #[error(
         "the inputs of the plan have {bytes} bytes of JSON, more than {MAX_INPUT_BYTES}; write what is large to a file and give its name"

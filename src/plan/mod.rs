@@ -5,6 +5,8 @@ mod check;
 mod context;
 mod difference;
 mod error;
+#[cfg(feature = "expressions")]
+mod expressions;
 mod inputs;
 mod into_callable;
 mod invalid;
@@ -22,6 +24,8 @@ pub use context::StepContext;
 pub(crate) use context::{RunScope, StagedArtifact};
 pub use difference::{PlanDifference, StepChange};
 pub use error::{BreakerOpen, ContextError, LimitExceeded, OutputError, RecordedError, StepError, StepPanic};
+#[cfg(feature = "expressions")]
+pub(crate) use expressions::Surroundings;
 pub use inputs::{InputType, PlanInput};
 pub use into_callable::IntoCallable;
 #[cfg(feature = "plan-files")]

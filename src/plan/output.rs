@@ -30,6 +30,11 @@ pub enum Output {
 }
 
 impl Output {
+    /// The output of a step that the plan goes on without.
+    pub(crate) fn null() -> Self {
+        Self::Json(Arc::new(Value::Null))
+    }
+
     /// The JSON form.
     #[must_use]
     pub fn to_value(&self) -> Value {

@@ -164,6 +164,11 @@ impl PlanRecord {
         &self.inputs
     }
 
+    #[cfg(feature = "expressions")]
+    pub(super) fn shared_inputs(&self) -> Arc<Map<String, Value>> {
+        Arc::clone(&self.inputs)
+    }
+
     pub(crate) fn shared_name(&self) -> Option<&Arc<str>> {
         self.name.as_ref()
     }

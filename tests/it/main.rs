@@ -11,6 +11,8 @@
 mod allocator;
 mod breakers;
 mod bus;
+#[cfg(feature = "expressions")]
+mod conditions;
 mod conformance;
 mod control;
 #[cfg(feature = "sqlite")]
@@ -21,6 +23,8 @@ mod disk;
 mod disk_model;
 mod engine;
 mod events;
+#[cfg(feature = "expressions")]
+mod expressions;
 mod failing;
 mod faults;
 #[cfg(feature = "sqlite")]
@@ -52,3 +56,5 @@ mod steering;
 mod support;
 mod timed;
 mod typed;
+#[cfg(not(feature = "expressions"))]
+mod unevaluated;

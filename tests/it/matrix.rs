@@ -60,6 +60,15 @@ enum Feature {
     Cancel,
     Pause,
     Fallback,
+    /// A condition that is not true.
+    #[cfg(feature = "expressions")]
+    Condition,
+    /// A condition that is.
+    #[cfg(feature = "expressions")]
+    Met,
+    /// An input that is made of an output.
+    #[cfg(feature = "expressions")]
+    Template,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +129,8 @@ impl Cell {
         match (step, self.feature) {
             ("subject", Feature::Retry) => 3,
             ("subject", Feature::Timeout | Feature::Breaker | Feature::Fallback) => 2,
+            #[cfg(feature = "expressions")]
+            ("subject", Feature::Condition) => 0,
             _ => 1,
         }
     }
@@ -135,6 +146,20 @@ impl Cell {
             Feature::Cancel => 3 + usize::from(self.kind != Kind::Async),
             Feature::Pause => 7,
             Feature::Fallback => 5,
+            // As many as without.
+            #[cfg(feature = "expressions")]
+            Feature::Condition | Feature::Met | Feature::Template => 4,
+        }
+    }
+
+    /// How often, at least, a step is repeated in the sweep.
+    fn repeats(self) -> usize {
+        match self.feature {
+            #[cfg(feature = "expressions")]
+            Feature::Condition => 4,
+            #[cfg(feature = "expressions")]
+            Feature::Met | Feature::Template => 6,
+            _ => 8,
         }
     }
 
@@ -166,6 +191,12 @@ impl Cell {
             Feature::Breaker => step.retry(retry).breaker("service"),
             Feature::Fallback => step.on_failure(OnFailure::fallback_named("rescue")),
             Feature::Cancel | Feature::Pause => step,
+            #[cfg(feature = "expressions")]
+            Feature::Condition => step.when("steps.before.output == 'something else'"),
+            #[cfg(feature = "expressions")]
+            Feature::Met => step.when("${{ steps.before.output == 'before ' }}"),
+            #[cfg(feature = "expressions")]
+            Feature::Template => step.with("${{ steps.before.output }}"),
         }
     }
 }
@@ -435,7 +466,8 @@ fn sweep_all<W: World>(feature: Feature) {
         assert_eq!((count.cells, count.crashes), (3, commits * FAULTS.len() * repeats), "{count:?}");
         // Only whose last commit was stored had nothing left to do.
         assert_eq!(count.restarts, count.crashes - 2 * KINDS.len() * repeats, "{count:?}");
-        assert!(count.repeated >= 8 * KINDS.len(), "{count:?}");
+        let repeated: usize = KINDS.map(|kind| Cell { feature, kind }.repeats()).iter().sum();
+        assert!(count.repeated >= repeated, "{count:?}");
     });
 }
 
@@ -445,7 +477,7 @@ macro_rules! matrix {
             $(
                 #[test]
                 fn $name() {
-                    super::sweep_all::<crate::recovery::Volatile>(super::Feature::$feature);
+                    crate::matrix::sweep_all::<crate::recovery::Volatile>(crate::matrix::Feature::$feature);
                 }
             )*
         }
@@ -455,7 +487,7 @@ macro_rules! matrix {
             $(
                 #[test]
                 fn $name() {
-                    super::sweep_all::<super::Sqlite>(super::Feature::$feature);
+                    crate::matrix::sweep_all::<crate::matrix::Sqlite>(crate::matrix::Feature::$feature);
                 }
             )*
         }
@@ -470,4 +502,13 @@ matrix! {
     cancel Cancel;
     pause Pause;
     fallback Fallback;
+}
+
+#[cfg(feature = "expressions")]
+mod expressions {
+    matrix! {
+        condition Condition;
+        met Met;
+        template Template;
+    }
 }

@@ -152,6 +152,7 @@ fn stored_output(stored: ValueRef<'_>) -> Read<Output> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::SkipReason;
     use crate::plan::IntoOutput;
     use crate::run::{FailureKind, RunId, StepFailure};
     use serde_json::json;
@@ -211,7 +212,8 @@ mod tests {
             EventKind::BreakerHalfOpened { breaker: Arc::from("b") },
             EventKind::BreakerClosed { breaker: Arc::from("b") },
             EventKind::EscalationNeeded { task_id: task_id.clone(), reason: Arc::from("why") },
-            EventKind::TaskSkipped { task_id: task_id.clone() },
+            EventKind::TaskSkipped { task_id: task_id.clone(), reason: SkipReason::Failed },
+            EventKind::TaskSkipped { task_id: task_id.clone(), reason: SkipReason::Condition },
             EventKind::TaskWaiting { task_id: task_id.clone(), attempt: 1, next_attempt_at: later },
             started(2, false),
             started(3, true),

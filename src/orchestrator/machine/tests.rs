@@ -133,6 +133,67 @@ fn a_pause_waits_for_the_attempt_and_for_nothing_else() {
     assert_eq!(go(&plan, goes_on, completed(false)).to.state, RunState::Running);
 }
 
+/// A step with a condition is not told of as started before that is true, and skipping it is a commit of its own.
+#[test]
+fn a_condition_is_looked_at_before_the_start() {
+    let plan = plan(3);
+    let since = |decision: Decision| Position {
+        step: StepProgress { since: Some(at(0)), ..decision.to.step },
+        ..decision.to
+    };
+    let first = accept(&plan, Some(Ahead::Check));
+    assert_eq!(types(&first), ["plan.accepted", "plan.started"]);
+    let first = since(first);
+    assert_eq!((first.state, first.cursor, first.attempt), (RunState::Running, 0, 0));
+    let started = go(&plan, first, Input::Proceed(Ahead::Go, at(1)));
+    assert_eq!(
+        (types(&started), started.to.attempt, started.to.step.since),
+        (vec!["task.started"], 1, Some(at(0)))
+    );
+    let parked = go(&plan, first, Input::Proceed(PARK, at(1)));
+    assert_eq!((types(&parked), parked.to.state), (vec!["plan.parked"], RunState::Parked));
+    // It was true when the run was parked.
+    let on = go(&plan, parked.to, Input::Proceed(Ahead::Check, at(1)));
+    assert_eq!(types(&on), ["task.started"]);
+    let skipped = go(&plan, first, Input::Skip(Ahead::Go));
+    assert_eq!(
+        (types(&skipped), skipped.to.cursor, skipped.to.attempt),
+        (vec!["task.skipped", "task.started"], 1, 1)
+    );
+    assert!(matches!(skipped.events[0], EventKind::TaskSkipped { reason: SkipReason::Condition, .. }));
+    let again = go(&plan, first, Input::Skip(Ahead::Check));
+    assert_eq!((types(&again), again.to.cursor, again.to.attempt), (vec!["task.skipped"], 1, 0));
+    let last = Position { cursor: 2, ..first };
+    assert_eq!(types(&go(&plan, last, Input::Skip(Ahead::Go))), ["task.skipped", "plan.completed"]);
+    // One that was started is not skipped any more.
+    assert!(decide(&plan, started.to, None, Input::Skip(Ahead::Go)).is_none());
+    let next =
+        go(&plan, started.to, Input::Completed { output: output(), cancelled: false, ahead: Ahead::Check });
+    assert_eq!((types(&next), next.to.cursor, next.to.attempt), (vec!["task.completed"], 1, 0));
+    let retried = go(&plan, started.to, failed(Then::Retry(at(1)))).to;
+    assert_eq!(types(&go(&plan, retried, Input::Proceed(Ahead::Check, at(1)))), ["task.started"]);
+
+    assert_eq!(
+        types(&go(&plan, first, failed(Then::Abort))),
+        ["task.failed", "escalation.needed", "plan.failed"]
+    );
+    assert_eq!(types(&go(&plan, first, Input::Cancel)), ["task.cancelled", "plan.cancelled"]);
+    assert_eq!(
+        types(&go(&plan, since(next), Input::Resume(Ahead::Check, at(9)))),
+        ["plan.resumed", "task.recovered"]
+    );
+    let pausing = go(&plan, first, Input::Pause).to;
+    assert_eq!(types(&go(&plan, pausing, Input::Skip(Ahead::Go))), ["task.skipped", "plan.paused"]);
+    let paused = go(&plan, pausing, Input::Proceed(Ahead::Go, at(1)));
+    assert_eq!((types(&paused), paused.to.cursor), (vec!["plan.paused"], 0));
+    let queued = go(&plan, paused.to, Input::Unpause).to;
+    assert_eq!(types(&go(&plan, queued, Input::Skip(Ahead::Go))), ["task.skipped", "task.started"]);
+    assert!(
+        decide(&plan, Position::QUEUED, None, Input::Skip(Ahead::Go)).is_none(),
+        "its plan was not started"
+    );
+}
+
 #[test]
 fn every_state_answers_every_input() {
     use RunState::{
@@ -193,8 +254,9 @@ fn replay(events: &[EventKind]) -> (RunState, usize, u32, bool) {
     for event in events {
         match event {
             EventKind::TaskStarted { attempt: number, .. } => (state, attempt) = (RunState::Running, *number),
+            EventKind::PlanStarted {} => state = RunState::Running,
             EventKind::TaskCompleted { .. } | EventKind::TaskSkipped { .. } => {
-                (cursor, attempt) = (cursor + 1, 0);
+                (state, cursor, attempt) = (RunState::Running, cursor + 1, 0);
             }
             EventKind::TaskFailed { will_retry: true, .. } | EventKind::TaskWaiting { .. } => {
                 state = RunState::BackingOff;
@@ -204,9 +266,12 @@ fn replay(events: &[EventKind]) -> (RunState, usize, u32, bool) {
             EventKind::PlanPaused {} => (state, pausing) = (RunState::Paused, true),
             EventKind::PlanResumed { .. } => {
                 pausing = false;
-                if state == RunState::Paused {
-                    state = RunState::Queued;
-                }
+                state = match state {
+                    RunState::Paused => RunState::Queued,
+                    // It was cut off, and looks where it stands.
+                    RunState::Queued | RunState::BackingOff | RunState::Interrupted => RunState::Running,
+                    same => same,
+                };
             }
             EventKind::PlanStopping {} => state = RunState::Stopping,
             EventKind::PlanInterrupted { .. } => state = RunState::Interrupted,
@@ -219,8 +284,9 @@ fn replay(events: &[EventKind]) -> (RunState, usize, u32, bool) {
     (state, cursor, attempt, pausing)
 }
 
-fn any_input() -> impl Strategy<Value = (u8, bool, u64)> {
-    (0_u8..13, any::<bool>(), 0_u64..50)
+fn any_input() -> impl Strategy<Value = (u8, bool, Ahead, u64)> {
+    let ahead = prop_oneof![Just(Ahead::Go), Just(PARK), Just(Ahead::Check)];
+    (0_u8..14, any::<bool>(), ahead, 0_u64..50)
 }
 
 proptest! {
@@ -232,8 +298,7 @@ proptest! {
         let mut decision = accept(&plan, None);
         let mut said: Vec<EventKind> = std::mem::take(&mut decision.events);
         let (mut cancelled, mut starts) = (false, 0_usize);
-        for (what, flag, second) in inputs {
-            let ahead = if flag { PARK } else { Ahead::Go };
+        for (what, flag, ahead, second) in inputs {
             let input = match what {
                 0 | 1 => Input::Completed { output: output(), cancelled, ahead },
                 2 => Input::Start(ahead, at(second)),
@@ -245,13 +310,18 @@ proptest! {
                 8 => Input::Pause,
                 9 => Input::Unpause,
                 10 => Input::Interrupt { reason: Arc::from("cut") },
+                13 => Input::Skip(ahead),
                 11 if flag => Input::Expire(failure()),
                 11 => { cancelled = true; Input::Stop }
                 _ if flag => { cancelled = true; Input::Cancel }
                 _ => Input::Resume(ahead, at(second)),
             };
             let was_cancelling = decision.to.state == RunState::Stopping && !decision.to.expired;
-            let Some(next) = decide(&plan, decision.to, decision.failure.as_ref(), input) else { continue };
+            let Some(mut next) = decide(&plan, decision.to, decision.failure.as_ref(), input) else { continue };
+            if next.to.state == RunState::Running {
+                // As memory does.
+                next.to.step.since.get_or_insert(at(0));
+            }
             prop_assert!(next.to.cursor >= decision.to.cursor && next.to.cursor <= steps);
             prop_assert!(!decision.to.state.is_final());
             if was_cancelling {

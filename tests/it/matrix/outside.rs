@@ -98,7 +98,13 @@ impl Outside {
             }
             Act::Overrun => Err("told to stop".into()),
             Act::Succeed | Act::Wait => {
-                let before: String = if ctx.index() == 0 { String::new() } else { ctx.previous()? };
+                let before: Option<String> = match self.cell.feature {
+                    #[cfg(feature = "expressions")]
+                    Feature::Template if ctx.step_id() == "subject" => Some(ctx.input()?),
+                    _ if ctx.index() == 0 => None,
+                    _ => ctx.previous()?,
+                };
+                let before = before.unwrap_or_default();
                 Ok(format!("{before}{} ", ctx.step_id()))
             }
         }
