@@ -59,6 +59,7 @@
 //! | find callables by name, or inject what they need | [`RegistryAllocator`], [`Resolve`] |
 //! | know what happened before | [`Subscribe::from`], [`Engine::history`], [`ReadHistory`] |
 //! | compare and keep plans as data | [`PlanRecord`] |
+//! | write plans as files | `plan_files`, `Plan::from_path` (feature `plan-files`) |
 //! | keep results elsewhere | [`Store`] |
 //! | test plans against crashes, and stores against their promises | `testing` (feature `testing`) |
 //! | know every cap | [`limits`] |
@@ -123,6 +124,9 @@ mod orchestrator;
 mod plan;
 #[cfg(feature = "plan-files")]
 mod plan_file;
+#[cfg(feature = "plan-files")]
+#[doc = include_str!("plan_file/manual.md")]
+pub mod plan_files {}
 mod project;
 mod resilience;
 mod run;

@@ -195,7 +195,7 @@ impl PlanFile {
 
 impl Plan {
     /// Reads a plan file; its name tells the format: `.yaml`, `.yml`, `.toml` or `.json`. See
-    /// [`plan_files`](crate) for what it may say, and [`PlanFile`] to keep the places of what it does.
+    /// [`plan_files`](crate::plan_files) for what it may say, and [`PlanFile`] to keep the places of what it does.
     ///
     /// # Errors
     /// The file cannot be read, or is not a valid plan: see [`PlanFileError`].

@@ -17,8 +17,41 @@ pub(super) fn way(problem: &InvalidPlan) -> Option<Vec<Segment>> {
         InvalidPlan::InputType { name, .. } | InvalidPlan::InputTooDeep { name, .. } => {
             vec!["inputs".into(), name.as_str().into(), "default".into()]
         }
+        InvalidPlan::Expression { index, place, .. } => {
+            step(*index, &[]).into_iter().chain(segments(place)).collect()
+        }
+        InvalidPlan::TooManyExpressions => vec!["steps".into()],
         _ => Vec::new(),
     })
+}
+
+/// The segments of a place such as `with.headers[0]["x-y"]`; up to one whose name is not written out.
+fn segments(place: &str) -> Vec<Segment> {
+    let mut found = Vec::new();
+    let mut rest = place;
+    loop {
+        let plain = rest.find(['.', '[']).unwrap_or(rest.len());
+        if plain > 0 {
+            found.push(Segment::from(&rest[..plain]));
+        }
+        rest = &rest[plain..];
+        if let Some(after) = rest.strip_prefix('.') {
+            rest = after;
+        } else if let Some(quoted) = rest.strip_prefix("[\"") {
+            match quoted.split_once("\"]") {
+                Some((name, after)) if !name.contains(['\\', '…']) => {
+                    found.push(Segment::from(name));
+                    rest = after;
+                }
+                _ => return found,
+            }
+        } else if let Some((index, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            found.extend(index.parse().map(Segment::Index));
+            rest = after;
+        } else {
+            return found;
+        }
+    }
 }
 
 fn step(index: usize, keys: &[&str]) -> Vec<Segment> {
@@ -57,4 +90,25 @@ pub(super) fn callable(error: &ResolveError, fallback: bool) -> Vec<Segment> {
 pub(super) fn input(index: usize, pointer: &str) -> Vec<Segment> {
     let parts = pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~"));
     step(index, &["with"]).into_iter().chain(parts.map(Segment::Key)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_taken_apart() {
+        let key = Segment::from;
+        for (place, expected) in [
+            ("when", vec![key("when")]),
+            ("with", vec![key("with")]),
+            ("with.a[0][12].b", vec![key("with"), key("a"), 0.into(), 12.into(), key("b")]),
+            (r#"with["x-y"].z["a.b[c]"]"#, vec![key("with"), key("x-y"), key("z"), key("a.b[c]")]),
+            (r#"with.a["b\"c"].d"#, vec![key("with"), key("a")]),
+            (r#"with.a["bbb…"].d"#, vec![key("with"), key("a")]),
+            ("", vec![]),
+        ] {
+            assert_eq!(segments(place), expected, "{place}");
+        }
+    }
 }

@@ -288,7 +288,7 @@ impl FileStep {
             agent: step.own_agent().map(str::to_owned),
             attributes: step.attributes().clone(),
             inline: step.is_inline().then_some(true),
-            retry: FileRetry::of(&policy.retry, &name)?,
+            retry: FileRetry::of(&policy.retry, name)?,
             timeout: policy.timeout.map(Time),
             total_timeout: policy.total_timeout.map(Time),
             grace: policy.grace.map(Time),

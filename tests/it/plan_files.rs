@@ -1,5 +1,8 @@
 //! Plan files: what they say, and what is said of those that are none.
 
+mod corpus;
+mod examples;
+mod fuzzed;
 mod hostile;
 mod paths;
 mod reading;

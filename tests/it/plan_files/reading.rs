@@ -432,3 +432,35 @@ fn only_so_many_problems_are_told_and_the_rest_is_counted() {
     assert_eq!(error.problems().len(), 100);
     assert!(error.to_string().ends_with("\nand 150 more"));
 }
+
+#[test]
+fn what_is_wrong_with_an_expression_is_told_with_its_place() {
+    let text = "\
+inputs: { day: string }
+steps:
+  - id: fetch
+    with:
+      url: ${{ inputs.dya }}
+      headers:
+        - plain
+        - x-y: ${{ steps.load.output }}
+  - id: load
+    when: steps.fecth.output ==
+    with: ${{ steps.fetch.output }}
+";
+    let found = problems(Yaml, text);
+    assert_eq!(found.len(), 3, "{found:#?}");
+    assert!(
+        found[0].starts_with("5:12: step 0 (\"fetch\") has an expression in with.url that is not valid: "),
+        "{found:#?}"
+    );
+    assert!(found[0].contains("\"day\""), "what was meant: {found:#?}");
+    assert!(
+        found[1].starts_with("8:16: step 0 (\"fetch\") has an expression in with.headers[1][\"x-y\"]"),
+        "{found:#?}"
+    );
+    assert!(found[2].starts_with("10:11: step 1 (\"load\") has an expression in when"), "{found:#?}");
+    let mended = text.replace("dya", "day").replace("steps.load.output", "run.id");
+    let mended = mended.replace("fecth", "fetch").replace(" ==", " == 1");
+    assert!(Plan::from_text(&mended, Yaml).is_ok());
+}
