@@ -55,9 +55,11 @@
 //! | say what follows from a failure | [`Step::on_failure`], [`OnFailure`], [`Step::escalate_on_failure`], [`StepError::fatal`] |
 //! | ask about runs, cancel them, shut down | [`PlanStatus`], [`ListPlans`], [`CancelPlan`], [`Shutdown`] |
 //! | hold a run, and let it go on | [`PausePlan`], [`ResumePlan`], [`RetryNow`] |
+//! | say which runs go on after a crash | [`Recover`], [`ContinueRun`], [`ExecutePlan::run_id`] |
 //! | find callables by name, or inject what they need | [`RegistryAllocator`], [`Resolve`] |
 //! | know what happened before | [`Subscribe::from`], [`Engine::history`], [`ReadHistory`] |
 //! | compare and keep plans as data | [`PlanRecord`] |
+//! | write plans as files | `plan_files`, `Plan::from_path` (feature `plan-files`) |
 //! | keep results elsewhere | [`Store`] |
 //! | test plans against crashes, and stores against their promises | `testing` (feature `testing`) |
 //! | know every cap | [`limits`] |
@@ -120,6 +122,11 @@ pub mod limits;
 mod memory;
 mod orchestrator;
 mod plan;
+#[cfg(feature = "plan-files")]
+mod plan_file;
+#[cfg(feature = "plan-files")]
+#[doc = include_str!("plan_file/manual.md")]
+pub mod plan_files {}
 mod project;
 mod resilience;
 mod run;
@@ -127,7 +134,7 @@ mod secrets;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use allocator::{AllocatorError, RegistryAllocator, Resolve, ResolveError, SimpleAllocator};
+pub use allocator::{AllocatorError, InputFault, RegistryAllocator, Resolve, ResolveError, SimpleAllocator};
 pub use artifact::{Artifact, ArtifactData};
 pub use bus::{
     Emit, EmitError, EventBus, EventStream, Flush, FlushTimeout, HistoryError, IntoSubscriber, Publish,
@@ -148,8 +155,8 @@ pub use memory::{
 #[cfg(feature = "sqlite")]
 pub use memory::{LockHolder, OpenError, SqliteStore};
 pub use orchestrator::{
-    AbandonedCall, Breakers, CancelOutcome, CancelPlan, ControlError, CurrentStep, ExecutePlan,
-    ExecutionOrchestrator, ListAbandoned, ListPlans, PauseOutcome, PausePlan, PlanError, PlanStatus,
+    AbandonedCall, Breakers, CancelOutcome, CancelPlan, ContinueRun, ControlError, CurrentStep, ExecutePlan,
+    ExecutionOrchestrator, ListAbandoned, ListPlans, PauseOutcome, PausePlan, PlanError, PlanStatus, Recover,
     ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RunHandle, RunInfo, Shutdown, ShutdownReport,
     SubmitPlan,
 };
@@ -158,6 +165,8 @@ pub use plan::{
     Json, LimitExceeded, OnFailure, Output, OutputError, Plan, PlanDifference, PlanInput, PlanRecord,
     RecordedError, Step, StepChange, StepContext, StepError, StepPanic, WhenOpen,
 };
+#[cfg(feature = "plan-files")]
+pub use plan_file::{PlanFile, PlanFileError, PlanFileFault, PlanFileProblem, PlanFormat};
 pub use project::Project;
 pub use resilience::{Breaker, BreakerRecord, CircuitState, InvalidBreaker, InvalidRetry, Jitter, Retry};
 pub use run::{Durability, FailureKind, InvalidRunId, RunId, RunRecord, RunState, StepFailure, StepProgress};

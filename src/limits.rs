@@ -49,6 +49,32 @@ pub const MAX_SUGGESTIONS_TRIED: usize = 1_000_000;
 /// Most problems that are listed of a plan. What is wrong with more steps than that is mostly one thing.
 pub const MAX_PROBLEMS: usize = 1_000;
 
+/// Largest plan file, in bytes: [`MAX_STEPS`] steps of 160 bytes each. What a step is to work on that is larger than a few
+/// lines belongs into a file of its own.
+pub const MAX_PLAN_FILE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Most values of a plan file, at twenty for each of [`MAX_STEPS`] steps. Each takes some hundred bytes of memory while the file is
+/// read, however short it is written.
+pub const MAX_PLAN_FILE_VALUES: usize = 2_000_000;
+
+/// Most values and names of a plan file that YAML aliases repeat: they are for policies that steps share, and a short file must not
+/// become a long plan.
+pub const MAX_PLAN_FILE_ALIASED: usize = 200_000;
+
+/// Deepest nesting of lists and mappings in a plan file: an input of [`MAX_JSON_DEPTH`] levels, and the three around it.
+pub const MAX_PLAN_FILE_DEPTH: usize = MAX_JSON_DEPTH + 3;
+
+/// Most problems of a plan file that are told with their places; of the others, how many there are. Nobody mends more at a time.
+pub const MAX_PLAN_FILE_PROBLEMS: usize = 100;
+
+/// Most faults that are told of one step's input, when it does not fit its callable's schema: an input that has more is mostly meant
+/// for another callable.
+pub const MAX_INPUT_FAULTS: usize = 20;
+
+/// The wait after the first failed attempt, where a plan file asks for retries and names none: long enough for a service to
+/// restart within a few attempts, as it grows.
+pub const PLAN_RETRY_DELAY: Duration = Duration::from_secs(1);
+
 /// Largest output of a step, in bytes of its string form (or raw bytes). An output travels through a message, an
 /// event and an artifact; what is larger belongs into a file or an object store, with its name as the output.
 pub const MAX_OUTPUT_BYTES: usize = 16 * 1024 * 1024;

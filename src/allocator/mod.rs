@@ -4,11 +4,13 @@
 //! plan, before anything of the plan runs.
 
 mod error;
+#[cfg(feature = "plan-files")]
+mod input;
 mod registry;
 mod resolve;
 mod simple;
 
-pub use error::{AllocatorError, ResolveError};
+pub use error::{AllocatorError, InputFault, ResolveError};
 pub use registry::RegistryAllocator;
 pub use resolve::Resolve;
 pub use simple::SimpleAllocator;

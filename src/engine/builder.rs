@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::isolate::catch;
 use crate::limits::{MAILBOX, MAX_CONCURRENT_PLANS, QUEUE_CAPACITY};
 use crate::memory::ProjectMemory;
-use crate::orchestrator::ExecutionOrchestrator;
+use crate::orchestrator::{ExecutionOrchestrator, Recover};
 #[cfg(feature = "expressions")]
 use crate::plan::Surroundings;
 use crate::resilience::{Breaker, InvalidBreaker};
@@ -35,6 +35,7 @@ pub struct EngineBuilder {
     start_allocator: Box<dyn FnOnce() -> Recipient<Resolve> + Send>,
     max_concurrent_plans: usize,
     queue_capacity: usize,
+    recover: Recover,
     breakers: Vec<Breaker>,
     clock: Clock,
     #[cfg(feature = "expressions")]
@@ -48,6 +49,7 @@ impl Default for EngineBuilder {
             start_allocator: Box::new(|| SimpleAllocator.start().recipient()),
             max_concurrent_plans: 1,
             queue_capacity: QUEUE_CAPACITY,
+            recover: Recover::default(),
             breakers: Vec::new(),
             clock: Clock::default(),
             #[cfg(feature = "expressions")]
@@ -94,6 +96,13 @@ impl EngineBuilder {
     #[must_use]
     pub fn queue_capacity(mut self, plans: usize) -> Self {
         self.queue_capacity = plans;
+        self
+    }
+
+    /// Which unfinished runs of the memory go on by themselves; [`Recover::All`] by default.
+    #[must_use]
+    pub fn recover(mut self, recover: Recover) -> Self {
+        self.recover = recover;
         self
     }
 
@@ -203,6 +212,7 @@ impl EngineBuilder {
         let mut orchestrator = ExecutionOrchestrator::new(bus.clone(), memory.clone(), allocator.clone())
             .max_concurrent_plans(self.max_concurrent_plans)
             .queue_capacity(self.queue_capacity)
+            .recover(self.recover)
             .clock(self.clock);
         for breaker in self.breakers {
             orchestrator = orchestrator.breaker(breaker)?;

@@ -13,9 +13,10 @@ use crate::bus::{
 use crate::event::Event;
 use crate::memory::{Attach, Get, GetOutputs, MemoryError, ProjectMemory, ReadHistory};
 use crate::orchestrator::{
-    AbandonedCall, Breakers, CancelOutcome, CancelPlan, ControlError, ExecutePlan, ExecutionOrchestrator,
-    ListAbandoned, ListPlans, PauseOutcome, PausePlan, PlanError, PlanStatus, ResumeOutcome, ResumePlan,
-    RetryNow, RetryOutcome, RunHandle, RunInfo, Shutdown, ShutdownReport, SubmitPlan,
+    AbandonedCall, Breakers, CancelOutcome, CancelPlan, ContinueRun, ControlError, ExecutePlan,
+    ExecutionOrchestrator, ListAbandoned, ListPlans, PauseOutcome, PausePlan, PlanError, PlanStatus,
+    ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RunHandle, RunInfo, Shutdown, ShutdownReport,
+    SubmitPlan,
 };
 use crate::resilience::BreakerRecord;
 use crate::run::RunId;
@@ -114,6 +115,14 @@ impl Engine {
     /// Why it was not accepted: [`PlanError`].
     pub async fn submit(&self, plan: impl Into<ExecutePlan>) -> Result<RunHandle, PlanError> {
         self.orchestrator.send(SubmitPlan(plan.into())).await?
+    }
+
+    /// Goes on with a run that was cut off, from its stored plan, and gives a handle to it; see [`ContinueRun`].
+    ///
+    /// # Errors
+    /// Why it does not go on: [`PlanError`].
+    pub async fn continue_run(&self, run_id: &RunId) -> Result<RunHandle, PlanError> {
+        self.orchestrator.send(ContinueRun(run_id.clone())).await?
     }
 
     /// How a run is doing; answered at once.

@@ -13,6 +13,7 @@ use super::breakers::{BreakerSet, Guarded};
 use super::burst::Burst;
 use super::control::{Cancelled, cancelled_by};
 use super::error::PlanError;
+use super::going_on::{Asker, Recover};
 use super::internal::Happened;
 use super::line::{Line, Move, Ticket};
 use super::links::Links;
@@ -70,8 +71,11 @@ pub struct ExecutionOrchestrator {
     pub(crate) interrupted: VecDeque<RunInfo>,
     /// Runs of which it is being stored that they do not go on by themselves.
     pub(crate) unsettled: HashSet<RunId>,
+    /// Which runs go on by themselves.
+    pub(crate) recover: Recover,
     /// Who asked for a run, or to cancel one, before that was stored, or before it was known what goes on.
     pub(crate) to_find: Vec<Ticket>,
+    pub(crate) to_continue: Vec<Asker>,
     pub(crate) to_cancel: Vec<(RunId, oneshot::Sender<Cancelled>)>,
     pub(crate) to_steer: Vec<(RunId, Request)>,
     /// Runs that stood aside, are ready to go on, and wait for a slot.
@@ -136,7 +140,9 @@ impl ExecutionOrchestrator {
             tickets: HashMap::new(),
             interrupted: VecDeque::new(),
             unsettled: HashSet::new(),
+            recover: Recover::default(),
             to_find: Vec::new(),
+            to_continue: Vec::new(),
             to_cancel: Vec::new(),
             to_steer: Vec::new(),
             ready: HashMap::new(),
@@ -291,7 +297,7 @@ impl Actor for ExecutionOrchestrator {
         ctx.set_mailbox_capacity(MAILBOX);
         // Before any commit of ours: memory handles its messages in order.
         self.links.attach.do_send(Attach(self.links.publish.clone()));
-        self.recover(ctx);
+        self.find_unfinished(ctx);
     }
 
     /// Called when the last address is dropped: there may still be work.
@@ -339,6 +345,7 @@ impl Handler<Happened> for ExecutionOrchestrator {
             Happened::Breath => self.breath(ctx),
             Happened::Resolved { ticket, answer } => self.resolved(ticket, answer, ctx),
             Happened::Found { ticket, found } => self.found(ticket, *found, ctx),
+            Happened::Known { asker, found } => self.known(*asker, *found, ctx),
             Happened::Recovered { found } => self.recovered(found, ctx),
             Happened::Interrupted { info, stored } => self.settled(*info, stored, ctx),
             Happened::Accepted { ticket, stored } => self.accepted(ticket, stored, ctx),

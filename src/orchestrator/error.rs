@@ -49,6 +49,12 @@ pub enum PlanError {
         /// The run.
         run_id: RunId,
     },
+    /// No such run is known, and only its id was given. Nothing has run.
+    #[error("no run {run_id} is known")]
+    UnknownRun {
+        /// The id that was given.
+        run_id: RunId,
+    },
     /// There is a run with this id already, in another project. Nothing has run.
     #[error("there is a run {run_id} already; choose another run id, or leave it out")]
     RunExists {

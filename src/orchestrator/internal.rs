@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::error::PlanError;
+use super::going_on::Asker;
 use super::line::Ticket;
 use super::status::RunInfo;
 use crate::allocator::ResolveError;
@@ -28,6 +29,8 @@ pub(crate) enum Happened {
     Ended { run_id: RunId, outcome: Result<Vec<Value>, PlanError> },
     /// Memory told what it knows of a run that was named, or failed.
     Found { ticket: Ticket, found: Box<Result<Option<FoundRun>, MemoryError>> },
+    /// The same, for a run of which only the id was given.
+    Known { asker: Box<Asker>, found: Box<Result<Option<FoundRun>, MemoryError>> },
     /// Memory told which runs are unfinished, and where the breakers stand.
     Recovered { found: Result<Unfinished, MemoryError> },
     /// That a run does not go on by itself was stored, or was not.

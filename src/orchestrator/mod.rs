@@ -5,7 +5,7 @@
 //! - `runner` drives one run: it commits what the machine decided, then does what its state asks for, and so on. `attempt` is
 //!   what it does while a step runs, `aside` while none does, `failing` what it makes of a failure.
 //! - `invoke` calls the user's code, and `breakers` keeps it from calling what is down.
-//! - `actor` answers messages, and never waits; `burst`, `admission`, `resolving`, `slots`, `recovery`, `control`, `steering` and
+//! - `actor` answers messages, and never waits; `burst`, `admission`, `resolving`, `slots`, `recovery`, `going_on`, `control`, `steering` and
 //!   `shutdown` are parts of it. A plan is `waiting` first; with the task of its run the actor shares a `watch`.
 
 mod abandoned;
@@ -19,6 +19,7 @@ mod conditions;
 mod control;
 mod error;
 mod failing;
+mod going_on;
 mod internal;
 mod invoke;
 mod limit;
@@ -40,6 +41,7 @@ mod watch;
 pub use abandoned::AbandonedCall;
 pub use actor::ExecutionOrchestrator;
 pub use error::{ControlError, PlanError};
+pub use going_on::{ContinueRun, Recover};
 pub use messages::{
     Breakers, CancelOutcome, CancelPlan, ExecutePlan, ListAbandoned, ListPlans, PauseOutcome, PausePlan,
     PlanStatus, ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RunHandle, Shutdown, ShutdownReport,

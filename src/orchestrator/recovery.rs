@@ -9,16 +9,17 @@ use actix::{AsyncContext, Context};
 use super::actor::ExecutionOrchestrator;
 use super::admission::Unheard;
 use super::error::PlanError;
+use super::going_on::unfinished;
 use super::internal::{Happened, Unfinished, tell};
 use super::limit::Deadline;
 use super::line::Ticket;
-use super::links::{Links, stored};
+use super::links::stored;
 use super::machine::{self, Input, Position};
 use super::runner::Outcome;
 use super::status::RunInfo;
 use super::waiting::Waiting;
 use crate::causes::with_causes;
-use crate::memory::{Claim, Committed, FindRun, FoundRun, ListBreakers, ListUnfinished, MemoryError};
+use crate::memory::{Claim, Committed, FindRun, FoundRun, MemoryError};
 use crate::plan::{CheckedPlan, Output, PlanRecord, StepError};
 use crate::project::Project;
 use crate::resilience::BreakerRecord;
@@ -146,10 +147,11 @@ impl ExecutionOrchestrator {
     }
 
     /// Looks for what was unfinished when this orchestrator was started. Nothing is started before that is known.
-    pub(crate) fn recover(&self, ctx: &mut Context<Self>) {
+    pub(crate) fn find_unfinished(&self, ctx: &mut Context<Self>) {
         let (links, myself) = (Rc::clone(&self.links), ctx.address().downgrade());
+        let recover = self.recover;
         actix::spawn(async move {
-            let found = unfinished(&links).await;
+            let found = unfinished(&links, recover).await;
             tell(&myself, Happened::Recovered { found });
         });
     }
@@ -215,9 +217,12 @@ impl ExecutionOrchestrator {
     }
 
     /// Goes on with what had to wait until runs are settled.
-    fn ask_again(&mut self, ctx: &mut Context<Self>) {
+    pub(crate) fn ask_again(&mut self, ctx: &mut Context<Self>) {
         for ticket in std::mem::take(&mut self.to_find) {
             self.find(ticket, ctx);
+        }
+        for asker in std::mem::take(&mut self.to_continue) {
+            self.continue_run(asker, ctx);
         }
         for (run_id, cancelled) in std::mem::take(&mut self.to_cancel) {
             self.cancel_or_tell(run_id, cancelled, ctx);
@@ -322,35 +327,6 @@ impl Waiting {
         // That of the run counts, and not that of whoever asks for it.
         let after = |at: SystemTime| at.duration_since(accepted_at).unwrap_or_default();
         self.deadline = deadline.map(|at| Deadline { at, after: after(at) });
-    }
-}
-
-/// The unfinished runs that nobody else runs, in the order of their acceptance, each with our claim on it.
-async fn unfinished(links: &Links) -> Result<Unfinished, MemoryError> {
-    let breakers = links.list_breakers.send(ListBreakers).await.unwrap_or(Err(MemoryError::Stopped))?;
-    let mut found = Unfinished { breakers, ..Unfinished::default() };
-    let mut after = None;
-    loop {
-        let request = links.list_unfinished.send(ListUnfinished::new(after));
-        let page = request.await.unwrap_or(Err(MemoryError::Stopped))?;
-        let Some(last) = page.last() else { return Ok(found) };
-        after = Some(last.run_id.clone());
-        for record in page {
-            let claim = Claim::new();
-            let request = links.find_run.send(FindRun::new(record.run_id.clone(), claim.clone()));
-            match request.await.unwrap_or(Err(MemoryError::Stopped)) {
-                Ok(Some(run)) if run.claimed => found.runs.push((claim, run)),
-                Ok(_) => {}
-                // What is wrong with one run keeps no other from going on.
-                Err(error) => {
-                    let run_id = record.run_id.as_str();
-                    log::error!(
-                        target: "lunacore::orchestrator", run_id;
-                        "run {run_id} cannot be read, and does not go on: {}", with_causes(&error)
-                    );
-                }
-            }
-        }
     }
 }
 

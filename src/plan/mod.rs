@@ -13,6 +13,8 @@ mod invalid;
 mod output;
 mod policy;
 mod record;
+#[cfg(feature = "expressions")]
+mod references;
 mod step;
 #[cfg(feature = "expressions")]
 mod template;
@@ -28,6 +30,8 @@ pub use error::{BreakerOpen, ContextError, LimitExceeded, OutputError, RecordedE
 pub(crate) use expressions::Surroundings;
 pub use inputs::{InputType, PlanInput};
 pub use into_callable::IntoCallable;
+#[cfg(feature = "plan-files")]
+pub(crate) use into_callable::marker::Typed;
 pub use invalid::InvalidPlan;
 pub use output::{IntoOutput, Json, Output};
 pub(crate) use policy::{Handling, Policy};

@@ -250,6 +250,15 @@ impl Step {
         step.change_code(|code| code.fallback = fallback)
     }
 
+    /// The name of the callable that is called when all has failed, if [there is one](OnFailure::FallbackNamed).
+    #[must_use]
+    pub fn fallback_name(&self) -> Option<&str> {
+        match &self.policy()?.on_failure {
+            Handling::FallbackNamed(name) => Some(name),
+            _ => None,
+        }
+    }
+
     /// Sends `escalation.needed` when the step has failed for the last time, before whatever follows from that.
     #[must_use]
     pub fn escalate_on_failure(self) -> Self {

@@ -178,6 +178,12 @@ impl Step {
         self.record.agent.as_deref().unwrap_or(DEFAULT_AGENT)
     }
 
+    /// The agent's name, if it has been given one.
+    #[cfg(feature = "plan-files")]
+    pub(crate) fn own_agent(&self) -> Option<&str> {
+        self.record.agent.as_deref()
+    }
+
     pub(crate) fn is_inline(&self) -> bool {
         self.record.inline
     }

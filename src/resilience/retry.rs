@@ -36,21 +36,21 @@ use crate::run::FailureKind;
 #[serde(default, deny_unknown_fields)]
 pub struct Retry {
     #[serde(skip_serializing_if = "is_one")]
-    max_attempts: u32,
+    pub(crate) max_attempts: u32,
     #[serde(skip_serializing_if = "Duration::is_zero")]
-    delay: Duration,
+    pub(crate) delay: Duration,
     #[serde(skip_serializing_if = "is_constant")]
-    factor: f64,
+    pub(crate) factor: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    max_delay: Option<Duration>,
+    pub(crate) max_delay: Option<Duration>,
     #[serde(skip_serializing_if = "Jitter::is_none")]
-    jitter: Jitter,
+    pub(crate) jitter: Jitter,
     #[serde(skip_serializing_if = "Option::is_none")]
-    budget: Option<Duration>,
+    pub(crate) budget: Option<Duration>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    on_panic: bool,
+    pub(crate) on_panic: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    on_timeout: bool,
+    pub(crate) on_timeout: bool,
 }
 
 fn is_one(attempts: &u32) -> bool {

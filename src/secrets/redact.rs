@@ -174,7 +174,8 @@ impl std::fmt::Debug for Redactor {
     }
 }
 
-#[cfg(all(test, feature = "expressions"))]
+#[cfg(test)]
+#[cfg(feature = "expressions")]
 mod tests {
     use base64::Engine as _;
     use base64::prelude::BASE64_STANDARD;

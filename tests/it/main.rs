@@ -39,9 +39,13 @@ mod memory;
 mod ordering;
 mod outputs;
 mod panics;
+#[cfg(feature = "plan-files")]
+mod plan_files;
 mod plans;
 mod recovery;
 mod retry;
+#[cfg(feature = "plan-files")]
+mod schemas;
 #[cfg(feature = "expressions")]
 mod secrets;
 mod shutdown;
@@ -53,5 +57,6 @@ mod staged;
 mod steering;
 mod support;
 mod timed;
+mod typed;
 #[cfg(not(feature = "expressions"))]
 mod unevaluated;

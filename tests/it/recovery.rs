@@ -1600,6 +1600,117 @@ async fn an_interrupted_run_goes_on_by_itself_once_its_callable_is_registered<W:
     assert_eq!(kit.calls("unregistered", "a"), 1);
 }
 
+/// Goes on with a run by its id, and waits for its end.
+async fn continue_run(actors: &Actors, id: &str) -> Result<Vec<Value>, PlanError> {
+    actors.orchestrator.send(ContinueRun(run_id(id))).await.unwrap()?.await
+}
+
+async fn a_run_continues_by_its_id_alone_and_others_are_left_alone<W: World>() {
+    let (world, kit) = (W::fresh(), Kit::closed());
+    let plans = SIDE_BY_SIDE.iter().take(3).map(|(id, steps)| plan_of(id, named(steps)));
+    cut_off(&world, &kit, plans.collect(), 1).await;
+    let kit = Kit::new();
+    let none = |orchestrator: ExecutionOrchestrator| orchestrator.recover(Recover::None);
+    let actors = live_with(world.open().await, kit.registry(), none);
+    recovered(&actors).await;
+    let before = unfinished(&actors).await;
+    assert_eq!((kit.trace.all().len(), before.len()), (0, 3), "nothing goes on by itself");
+    // A plan of its own is not held up by them.
+    assert_eq!(execute(&actors, plan_of("new", named(&["x"]))).await.unwrap(), ["x"]);
+
+    let (id, steps) = SIDE_BY_SIDE[0];
+    let completed = record(&actors, id).await.unwrap().cursor;
+    assert_eq!(completed, 1, "it had come some way");
+    assert_eq!(continue_run(&actors, id).await.unwrap()[2], steps.concat());
+    assert_eq!(kit.trace.all(), ["new x 1", "w0 b0 2", "w0 c0 1"], "what had completed is not called again");
+    let told = history_of(&actors, id).await;
+    assert!(told.contains(&"task.recovered a0".to_owned()), "{told:?}");
+    assert_eq!(unfinished(&actors).await, ["w1", "w2"]);
+    // One that is left alone can be cancelled, and sent again.
+    assert_eq!(cancel(&actors, "w1").await.unwrap(), CancelOutcome::Cancelled);
+    let (id, steps) = SIDE_BY_SIDE[2];
+    assert_eq!(execute(&actors, plan_of(id, named(&steps))).await.unwrap()[2], steps.concat());
+    assert_eq!(unfinished(&actors).await, [""; 0]);
+}
+
+async fn whoever_continues_a_run_is_attached_to_it_whatever_its_state<W: World>() {
+    let (world, kit) = (W::fresh(), Kit::closed());
+    let actors = live(world.open().await, kit.registry());
+    // Also to one with closures, which are here.
+    let runs = submit(&actors, plan_of("runs", kit.closures(&["a"]))).await;
+    let waits = submit(&actors, plan_of("waits", named(&["b"]))).await;
+    let go_on = |id| actors.orchestrator.send(ContinueRun(run_id(id)));
+    let handles = (go_on("runs").await.unwrap().unwrap(), go_on("waits").await.unwrap().unwrap());
+    assert_eq!(handles.0.run_id().as_str(), "runs");
+    kit.open();
+    assert_eq!((runs.await.unwrap(), waits.await.unwrap()), (vec![json!("a")], vec![json!("b")]));
+    assert_eq!((handles.0.await.unwrap(), handles.1.await.unwrap()), (vec![json!("a")], vec![json!("b")]));
+    assert_eq!(kit.trace.all(), ["runs a 1", "waits b 1"]);
+
+    // One that is over answers with its end.
+    let broken = plan_of("broken", [Step::named("c").uses("broken")]);
+    execute(&actors, broken).await.unwrap_err();
+    assert_eq!(continue_run(&actors, "runs").await.unwrap(), ["a"]);
+    let failed = continue_run(&actors, "broken").await.unwrap_err();
+    assert!(matches!(&failed, PlanError::StepFailed { step_id, .. } if step_id == "c"), "{failed:?}");
+    assert_eq!(kit.trace.all().len(), 3);
+}
+
+async fn a_run_that_cannot_continue_says_why<W: World>() {
+    let (world, kit) = (W::fresh(), Kit::closed());
+    cut_off_mixed(&world, &kit).await;
+    let kit = Kit::new();
+    let none = |orchestrator: ExecutionOrchestrator| orchestrator.recover(Recover::None);
+    let actors = live_with(world.open().await, kit.registry(), none);
+    let unknown = continue_run(&actors, "nobody").await.unwrap_err();
+    assert_eq!(unknown.to_string(), "no run nobody is known");
+    let closure = continue_run(&actors, "closure").await.unwrap_err();
+    assert_eq!(closure.to_string(), format!("run closure was interrupted: {CLOSURE}"));
+    // That is an answer, and nothing that is stored.
+    assert_eq!(record(&actors, "closure").await.unwrap().state, RunState::Running);
+    let unresolved = continue_run(&actors, "unregistered").await.unwrap_err();
+    assert!(matches!(unresolved, PlanError::Unresolved(_)), "{unresolved:?}");
+    reaches(&actors, "unregistered", RunState::Interrupted).await;
+    assert_eq!(kit.trace.all(), [""; 0]);
+    assert_eq!(continue_run(&actors, "fine").await.unwrap().len(), 1);
+
+    let shutdown = actors.orchestrator.send(Shutdown::now());
+    let late = actors.orchestrator.send(ContinueRun(run_id("closure")));
+    shutdown.await.unwrap();
+    assert!(!matches!(late.await, Ok(Ok(_))), "it takes nothing more");
+}
+
+async fn a_run_that_is_continued_right_after_the_start_runs_once<W: World>() {
+    let (world, kit) = (W::fresh(), Kit::closed());
+    cut_off(&world, &kit, vec![plan_of("r", named(&["a", "b"]))], 1).await;
+    let kit = Kit::new();
+    let actors = live(world.open().await, kit.registry());
+    // Before it is known what goes on by itself, beside who brings the plan, and beside another plan for it.
+    let wrong = actors.orchestrator.send(plan_of("r", named(&["z"])));
+    let first = actors.orchestrator.send(ContinueRun(run_id("r")));
+    let right = actors.orchestrator.send(plan_of("r", named(&["a", "b"])));
+    let second = actors.orchestrator.send(ContinueRun(run_id("r")));
+    let results = vec![json!("a"), json!("ab")];
+    assert_eq!(first.await.unwrap().unwrap().await.unwrap(), results);
+    assert_eq!(right.await.unwrap().unwrap(), results);
+    assert_eq!(second.await.unwrap().unwrap().await.unwrap(), results);
+    assert!(matches!(wrong.await.unwrap(), Err(PlanError::PlanMismatch { .. })));
+    assert_eq!(kit.trace.all(), ["r b 2"]);
+}
+
+async fn a_run_that_another_orchestrator_has_does_not_continue_here<W: World>() {
+    let (world, kit) = (W::fresh(), Kit::closed());
+    let actors = live(world.open().await, kit.registry());
+    let handle = submit(&actors, plan_of("r", named(&["a"]))).await;
+    let other = beside(&actors, kit.registry());
+    let elsewhere = continue_run(&other, "r").await.unwrap_err();
+    assert!(matches!(elsewhere, PlanError::RunElsewhere { .. }), "{elsewhere:?}");
+    kit.open();
+    assert_eq!(handle.await.unwrap(), ["a"]);
+    assert_eq!(continue_run(&other, "r").await.unwrap(), ["a"], "it is over, which anyone may know");
+    assert_eq!(kit.calls("r", "a"), 1);
+}
+
 async fn an_interrupted_run_can_be_cancelled_for_good<W: World>() {
     let (world, kit) = (W::fresh(), Kit::closed());
     cut_off(&world, &kit, vec![plan_of("r", kit.closures(&["a", "b"]))], 1).await;
@@ -2651,6 +2762,11 @@ worlds! {
     that_a_run_is_interrupted_is_stored_again_only_when_the_reason_is_another
     an_interrupted_run_goes_on_when_its_plan_is_sent
     an_interrupted_run_goes_on_by_itself_once_its_callable_is_registered
+    a_run_continues_by_its_id_alone_and_others_are_left_alone
+    whoever_continues_a_run_is_attached_to_it_whatever_its_state
+    a_run_that_cannot_continue_says_why
+    a_run_that_is_continued_right_after_the_start_runs_once
+    a_run_that_another_orchestrator_has_does_not_continue_here
     an_interrupted_run_can_be_cancelled_for_good
     a_run_that_was_told_to_stop_ends_cancelled_and_its_step_is_not_called_again
     a_recovered_run_that_fails_is_logged

@@ -75,16 +75,57 @@ fn write_ahead(connection: &Connection) -> rusqlite::Result<String> {
 }
 
 /// A connection that reads what is stored, while another one writes or none does.
+///
+/// Beside a log that is there, SQLite reads without a right to write. Where there is none it would begin one; who may not, reads
+/// the file as it lies there: without a log it is complete, and who runs the store would have one.
 pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
-    let refused = |error| refused(path, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = connect(path, flags).map_err(refused)?;
+    match reading(path, path, flags) {
+        Err(OpenError::NotWritable { source, .. }) if has_log(path) => {
+            Err(OpenError::Failed { path: path.to_owned(), source })
+        }
+        Err(OpenError::NotWritable { .. }) => {
+            reading(path, &immutable(path), flags | OpenFlags::SQLITE_OPEN_URI)
+        }
+        read => read,
+    }
+}
+
+/// The same, with the file under a name that SQLite takes.
+fn reading(path: &Path, name: &Path, flags: OpenFlags) -> Result<Connection, OpenError> {
+    let refused = |error| unwritable_database(path, error);
+    let connection = connect(name, flags).map_err(|error| self::refused(path, error))?;
     check(path, schema::identify(&connection).map_err(refused)?, false)?;
     let kibibytes = SQLITE_READER_CACHE / 1024;
     let settings =
         format!("PRAGMA cache_size = -{kibibytes}; PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;");
     connection.execute_batch(&settings).map_err(refused)?;
     Ok(connection)
+}
+
+/// Whether there is something in the write-ahead log, or may be.
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    match std::fs::metadata(log) {
+        Ok(metadata) => metadata.len() > 0,
+        Err(error) => error.kind() != ErrorKind::NotFound,
+    }
+}
+
+/// The name under which SQLite reads a file that does not change (<https://www.sqlite.org/uri.html>).
+fn immutable(path: &Path) -> PathBuf {
+    let mut name = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'-' | b'_' | b'.' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                name.push(char::from(*byte));
+            }
+            byte => name.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    name.push_str("?immutable=1");
+    PathBuf::from(name)
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {

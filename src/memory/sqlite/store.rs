@@ -78,6 +78,9 @@ impl SqliteStore {
     /// Opens a store for reading, at any time: also while a program runs what it holds, and after one was killed. Every
     /// write is answered with [`MemoryError::ReadOnly`].
     ///
+    /// No right to write is needed, to the file or to its directory. Without it, a store that nobody has open is read as it is at
+    /// that moment: what is run later needs a reader that is opened later.
+    ///
     /// # Errors
     /// See [`OpenError`]; [`Missing`](OpenError::Missing) when there is no such file.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, OpenError> {

@@ -1,0 +1,190 @@
+//! The command line, as clap reads it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Below the help of the command and of each that may end so: the one table of exit codes.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0    done: the plan completed, or what was asked for was told
+  1    the plan failed
+  2    the command, the plan or an input is not valid, or names something that is not there
+  3    the store cannot be opened, is in use by another process, or failed; or the output cannot be written
+  4    the run was cancelled
+  5    the run was cut off, or cannot go on by itself; it is in the store as it was
+  130  ended at once, by a second Ctrl-C";
+
+/// Runs plans of steps, and shows what a store holds.
+///
+/// Data goes to stdout; progress and errors go to stderr. Times are UTC.
+#[derive(Debug, Parser)]
+#[command(name = "lunacore", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Log on stderr what happens inside; RUST_LOG says more exactly of what
+    #[arg(long, short, global = true)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs a plan file, or goes on with the run of it that was cut off
+    Run(Run),
+    /// Goes on with runs that were cut off, from the plans that are stored with them
+    Resume(Resume),
+    /// Checks a plan file, and tells its steps and what they depend on; or all that is wrong with it
+    Check(Check),
+    /// Prints the JSON Schema of plan files
+    Schema,
+    /// Lists the callables that steps can use
+    Callables(Callables),
+    /// Lists the runs of a store in the order in which they were accepted
+    List(List),
+    /// Shows a run: where it stands, why it failed, and when its steps ran
+    Show(Show),
+    /// Prints stored events, of one run or of all
+    Events(Events),
+    /// Lists the artifacts of a store, or writes the data of one to stdout
+    Artifacts(Artifacts),
+    /// Cancels a run of a store that no process has open for running
+    Cancel(Cancel),
+    /// Writes a completion script for a shell to stdout
+    Completions(Completions),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Run {
+    /// The plan: a .yaml, .toml or .json file
+    pub(crate) plan: PathBuf,
+    /// Gives an input of the plan its value; a text is taken as it stands, everything else is JSON
+    #[arg(long = "input", short = 'i', value_name = "NAME=VALUE")]
+    pub(crate) inputs: Vec<String>,
+    /// Names the run; one that the store knows by this name is attached to, or goes on
+    #[arg(long, value_name = "ID", conflicts_with = "new")]
+    pub(crate) run_id: Option<String>,
+    /// Begin a new run, although one of the same plan was cut off
+    #[arg(long)]
+    pub(crate) new: bool,
+    /// The store: a file, which is made if it is missing
+    #[arg(long, value_name = "PATH", env = "LUNACORE_STORE", default_value = "runs.db")]
+    pub(crate) store: PathBuf,
+    /// Keep nothing: the run ends with the command
+    #[arg(long)]
+    pub(crate) in_memory: bool,
+    /// Print the outputs as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Resume {
+    /// The run, or the beginning of its id; without it, all that are unfinished, in the order of their acceptance
+    pub(crate) run: Option<String>,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The plan: a .yaml, .toml or .json file
+    pub(crate) plan: PathBuf,
+    /// Print a Mermaid flowchart
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) mermaid: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Callables {
+    /// Print a line of JSON for each, with the schema of its input
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Where the store is, and in which form to tell what it holds.
+#[derive(Debug, Args)]
+pub(crate) struct Source {
+    /// The store: a file
+    #[arg(long, value_name = "PATH", env = "LUNACORE_STORE", default_value = "runs.db")]
+    pub(crate) store: PathBuf,
+    /// Print JSON: a line for each thing that is listed, or one object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Only runs that have not come to their end
+    #[arg(long)]
+    pub(crate) unfinished: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// The run, or the beginning of its id
+    pub(crate) run: String,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Draw with plain ASCII; this is so by itself where the locale is not UTF-8
+    #[arg(long)]
+    pub(crate) ascii: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// The run, or the beginning of its id; without it, the events of all runs
+    pub(crate) run: Option<String>,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Only events whose type matches, such as 'task.*'
+    #[arg(long, value_name = "PATTERN", default_value = "*")]
+    pub(crate) pattern: String,
+    /// Go on with what comes, until the run ends, or until Ctrl-C
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Artifacts {
+    /// The artifact, such as task:fetch; without it, all keys are listed
+    pub(crate) key: Option<String>,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// This version, and not the latest
+    #[arg(long, value_name = "N", requires = "key", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) version: Option<u64>,
+    /// The tenant that it belongs to
+    #[arg(long, default_value = "default")]
+    pub(crate) tenant: String,
+    /// The project of the tenant
+    #[arg(long, default_value = "default")]
+    pub(crate) project: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Cancel {
+    /// The run, or the beginning of its id
+    pub(crate) run: String,
+    #[command(flatten)]
+    pub(crate) source: Source,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}

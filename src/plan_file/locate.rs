@@ -1,0 +1,114 @@
+//! Where in a file that stands which a check of the plan complains about.
+
+use super::node::Segment;
+use crate::allocator::{AllocatorError, ResolveError};
+use crate::plan::{InvalidPlan, InvalidPolicy};
+use crate::resilience::InvalidRetry;
+
+/// The way to what is wrong; `None` for what the reader has told of already.
+pub(super) fn way(problem: &InvalidPlan) -> Option<Vec<Segment>> {
+    Some(match problem {
+        InvalidPlan::StepId { .. } | InvalidPlan::Name { .. } => return None,
+        InvalidPlan::DuplicateId { second, .. } => step(*second, &["id"]),
+        InvalidPlan::TooDeep { index, .. } => step(*index, &["with"]),
+        InvalidPlan::Policy { index, source, .. } => step(*index, &policy(source)),
+        InvalidPlan::TooManySteps { .. } => vec!["steps".into()],
+        InvalidPlan::TooManyInputs { .. } => vec!["inputs".into()],
+        InvalidPlan::InputType { name, .. } | InvalidPlan::InputTooDeep { name, .. } => {
+            vec!["inputs".into(), name.as_str().into(), "default".into()]
+        }
+        InvalidPlan::Expression { index, place, .. } => {
+            step(*index, &[]).into_iter().chain(segments(place)).collect()
+        }
+        InvalidPlan::TooManyExpressions => vec!["steps".into()],
+        _ => Vec::new(),
+    })
+}
+
+/// The segments of a place such as `with.headers[0]["x-y"]`; up to one whose name is not written out.
+fn segments(place: &str) -> Vec<Segment> {
+    let mut found = Vec::new();
+    let mut rest = place;
+    loop {
+        let plain = rest.find(['.', '[']).unwrap_or(rest.len());
+        if plain > 0 {
+            found.push(Segment::from(&rest[..plain]));
+        }
+        rest = &rest[plain..];
+        if let Some(after) = rest.strip_prefix('.') {
+            rest = after;
+        } else if let Some(quoted) = rest.strip_prefix("[\"") {
+            match quoted.split_once("\"]") {
+                Some((name, after)) if !name.contains(['\\', '…']) => {
+                    found.push(Segment::from(name));
+                    rest = after;
+                }
+                _ => return found,
+            }
+        } else if let Some((index, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            found.extend(index.parse().map(Segment::Index));
+            rest = after;
+        } else {
+            return found;
+        }
+    }
+}
+
+fn step(index: usize, keys: &[&str]) -> Vec<Segment> {
+    let keys = keys.iter().map(|key| Segment::from(*key));
+    [Segment::from("steps"), Segment::from(index)].into_iter().chain(keys).collect()
+}
+
+fn policy(fault: &InvalidPolicy) -> Vec<&'static str> {
+    match fault {
+        InvalidPolicy::Zero { what } | InvalidPolicy::TooLong { what, .. } => vec![what],
+        InvalidPolicy::Retry(fault) => vec!["retry", retry(fault)],
+    }
+}
+
+fn retry(fault: &InvalidRetry) -> &'static str {
+    match fault {
+        InvalidRetry::NoAttempts | InvalidRetry::TooManyAttempts { .. } => "max_attempts",
+        InvalidRetry::Factor { .. } => "factor",
+        InvalidRetry::NoDelay { .. } => "delay",
+        InvalidRetry::TooLong { what, .. } => what,
+        InvalidRetry::MaxDelay { .. } => "max_delay",
+        InvalidRetry::NoBudget => "budget",
+    }
+}
+
+/// The way to the name of a callable that cannot be found.
+pub(super) fn callable(error: &ResolveError, fallback: bool) -> Vec<Segment> {
+    match &error.source {
+        _ if fallback => step(error.index, &["on_failure", "fallback"]),
+        AllocatorError::NotRegistered { .. } => step(error.index, &["uses"]),
+        _ => step(error.index, &["with"]),
+    }
+}
+
+/// The way to a part of a step's input; `pointer` is a JSON pointer (RFC 6901).
+pub(super) fn input(index: usize, pointer: &str) -> Vec<Segment> {
+    let parts = pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~"));
+    step(index, &["with"]).into_iter().chain(parts.map(Segment::Key)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_taken_apart() {
+        let key = Segment::from;
+        for (place, expected) in [
+            ("when", vec![key("when")]),
+            ("with", vec![key("with")]),
+            ("with.a[0][12].b", vec![key("with"), key("a"), 0.into(), 12.into(), key("b")]),
+            (r#"with["x-y"].z["a.b[c]"]"#, vec![key("with"), key("x-y"), key("z"), key("a.b[c]")]),
+            (r#"with.a["b\"c"].d"#, vec![key("with"), key("a")]),
+            (r#"with.a["bbb…"].d"#, vec![key("with"), key("a")]),
+            ("", vec![]),
+        ] {
+            assert_eq!(segments(place), expected, "{place}");
+        }
+    }
+}

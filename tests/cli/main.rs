@@ -1,0 +1,15 @@
+//! The command as its users see it: every test starts the real binary.
+
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "in a test a failed expectation is a failed test, and its modules export to each other only"
+)]
+
+mod check;
+mod inspect;
+mod run;
+mod support;
+mod terminal;
