@@ -29,7 +29,7 @@ const ORDER: [(&str, bool); 18] = [
 ];
 
 /// What may import everything.
-const ROOTS: [&str; 3] = ["engine", "lib", "from_python"];
+const ROOTS: [&str; 4] = ["engine", "lib", "from_python", "bin"];
 
 /// Actor files: only the file that makes a folder's face and its own folder may name them.
 const ACTORS: [(&str, &str); 5] = [
