@@ -281,7 +281,7 @@ async fn a_secret_that_has_changed_is_the_new_one_and_the_old_one_is_still_kept_
         })
         .with("${{ secrets.TOKEN }}"),
         Step::new("both", |ctx: StepContext| {
-            (ctx.input::<String>().unwrap().len(), "first-token", "second-token")
+            json!([ctx.input::<String>().unwrap().len(), "first-token", "second-token"])
         })
         .with("${{ secrets.TOKEN }}"),
     ];
