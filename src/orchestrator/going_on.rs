@@ -137,13 +137,8 @@ impl ExecutionOrchestrator {
         }
         let FoundRun { record, plan, .. } = found;
         // One that is here has its closures.
-        if !record.state.is_final()
-            && !self.is_here(&record.run_id)
-            && let Some((index, id, what)) = plan.first_closure()
-        {
-            let reason = format!(
-                "step {index} ({id:?}) {what}, which cannot be stored; send its plan again with this run id"
-            );
+        let elsewhere = !record.state.is_final() && !self.is_here(&record.run_id);
+        if let Some(reason) = elsewhere.then(|| plan.cannot_go_on()).flatten() {
             return Err(PlanError::Interrupted { run_id: record.run_id, reason });
         }
         let plan = Arc::new(CheckedPlan::new(plan.to_plan())?);

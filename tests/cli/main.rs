@@ -8,6 +8,8 @@
     reason = "in a test a failed expectation is a failed test, and its modules export to each other only"
 )]
 
+mod check;
 mod inspect;
+mod run;
 mod support;
 mod terminal;

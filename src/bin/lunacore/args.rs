@@ -23,10 +23,23 @@ Exit codes:
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// Log on stderr what happens inside; RUST_LOG says more exactly of what
+    #[arg(long, short, global = true)]
+    pub(crate) verbose: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Runs a plan file, or goes on with the run of it that was cut off
+    Run(Run),
+    /// Goes on with runs that were cut off, from the plans that are stored with them
+    Resume(Resume),
+    /// Checks a plan file, and tells its steps and what they depend on; or all that is wrong with it
+    Check(Check),
+    /// Prints the JSON Schema of plan files
+    Schema,
+    /// Lists the callables that steps can use
+    Callables(Callables),
     /// Lists the runs of a store in the order in which they were accepted
     List(List),
     /// Shows a run: where it stands, why it failed, and when its steps ran
@@ -39,6 +52,65 @@ pub(crate) enum Command {
     Cancel(Cancel),
     /// Writes a completion script for a shell to stdout
     Completions(Completions),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Run {
+    /// The plan: a .yaml, .toml or .json file
+    pub(crate) plan: PathBuf,
+    /// Gives an input of the plan its value; a text is taken as it stands, everything else is JSON
+    #[arg(long = "input", short = 'i', value_name = "NAME=VALUE")]
+    pub(crate) inputs: Vec<String>,
+    /// Names the run; one that the store knows by this name is attached to, or goes on
+    #[arg(long, value_name = "ID", conflicts_with = "new")]
+    pub(crate) run_id: Option<String>,
+    /// Begin a new run, although one of the same plan was cut off
+    #[arg(long)]
+    pub(crate) new: bool,
+    /// The store: a file, which is made if it is missing
+    #[arg(long, value_name = "PATH", env = "LUNACORE_STORE", default_value = "runs.db")]
+    pub(crate) store: PathBuf,
+    /// Keep nothing: the run ends with the command
+    #[arg(long)]
+    pub(crate) in_memory: bool,
+    /// Print the outputs as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Resume {
+    /// The run, or the beginning of its id; without it, all that are unfinished, in the order of their acceptance
+    pub(crate) run: Option<String>,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The plan: a .yaml, .toml or .json file
+    pub(crate) plan: PathBuf,
+    /// Print a Mermaid flowchart
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) mermaid: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Callables {
+    /// Print a line of JSON for each, with the schema of its input
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Where the store is, and in which form to tell what it holds.

@@ -102,15 +102,15 @@ impl From<ControlError> for Failure {
     }
 }
 
-impl From<PlanError> for Failure {
-    fn from(error: PlanError) -> Self {
-        let exit = match &error {
+impl Failure {
+    /// How the command ends when a run ended so.
+    pub(crate) fn exit_of(error: &PlanError) -> Exit {
+        match error {
             PlanError::StepFailed { .. } | PlanError::DeadlineExceeded { .. } => Exit::Failed,
             PlanError::Cancelled { .. } => Exit::Cancelled,
             PlanError::Interrupted { .. } | PlanError::RunElsewhere { .. } => Exit::Interrupted,
             PlanError::Memory { .. } | PlanError::Stopped => Exit::Store,
             _ => Exit::Invalid,
-        };
-        Self::of(exit, &error)
+        }
     }
 }

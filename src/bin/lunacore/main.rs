@@ -17,28 +17,31 @@
 //! Everything here goes through the public API of the crate: whatever the command does, an application can.
 
 mod args;
-#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "the commands that run plans use them"))]
 mod callables;
+mod check;
 mod exit;
 mod inspect;
 mod json;
+mod progress;
+mod run;
 mod screen;
 mod store;
 mod table;
 mod times;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
 use exit::{Exit, Failure};
-use screen::{Colour, Screen, Style};
+use screen::{Screen, complain};
 
 fn main() -> ExitCode {
+    let cli = Cli::parse();
     let mut screen = Screen::stdout();
-    let done = perform(Cli::parse().command, &mut screen).and_then(|exit| screen.flush().map(|()| exit));
+    log_to_stderr(cli.verbose);
+    let done = perform(cli.command, &mut screen).and_then(|exit| screen.flush().map(|()| exit));
     match done {
         Ok(exit) => exit.into(),
         Err(Failure::Closed) => ExitCode::SUCCESS,
@@ -51,16 +54,21 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says on stderr what is wrong. Where that cannot be written either, only the exit code is left to tell.
-fn complain(message: &str) {
-    use std::io::IsTerminal;
-    let mut stderr = std::io::stderr().lock();
-    let mark = Style::of(stderr.is_terminal()).paint(Colour::Red, "error:");
-    let _ = writeln!(stderr, "{mark} {message}");
+/// By default nothing is logged: what a user has to know, the command says.
+fn log_to_stderr(verbose: bool) {
+    let level = if verbose { "lunacore=debug" } else { "off" };
+    let mut log = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level));
+    // There is one already only where the command is part of a test.
+    let _ = log.try_init();
 }
 
 fn perform(command: Command, screen: &mut Screen) -> Result<Exit, Failure> {
     match command {
+        Command::Run(run) => run::run(&run, screen),
+        Command::Resume(resume) => run::resume(&resume, screen),
+        Command::Check(check) => check::check(&check, screen),
+        Command::Schema => check::schema(screen),
+        Command::Callables(callables) => check::callables(callables.json, screen),
         Command::List(list) => inspect::list(&list, screen),
         Command::Show(show) => inspect::show(&show, screen),
         Command::Events(events) => inspect::events(&events, screen),

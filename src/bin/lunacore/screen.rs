@@ -114,6 +114,18 @@ fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
     locale.ends_with("utf-8") || locale.ends_with("utf8")
 }
 
+/// Says on stderr what is wrong. Where that cannot be written either, only the exit code is left to tell.
+pub(crate) fn complain(message: &str) {
+    let mut stderr = io::stderr().lock();
+    let mark = Style::of(stderr.is_terminal()).paint(Colour::Red, "error:");
+    let _ = writeln!(stderr, "{mark} {message}");
+}
+
+/// Says on stderr what is no data and no error, but should be known.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 /// A text in at most `width` columns, without what would break a line or move the cursor: ids and messages come from
 /// elsewhere.
 pub(crate) fn fit(text: &str, width: usize, style: Style) -> String {

@@ -67,10 +67,9 @@ impl<'a> Search<'a> {
     fn look_at(&mut self, run: RunRecord) {
         let id = run.run_id.as_str();
         if id.starts_with(self.text) {
-            if self.begin_so.len() < NAMED {
-                self.begin_so.push(run)
-            } else {
-                self.more += 1
+            match self.begin_so.len() {
+                0..NAMED => self.begin_so.push(run),
+                _ => self.more += 1,
             }
             return;
         }

@@ -4,7 +4,8 @@ use lunacore::{CancelOutcome, Engine, ProjectMemory, Recover, SqliteStore};
 use serde_json::json;
 
 use crate::args::Cancel;
-use crate::exit::{Exit, Failure};
+use crate::callables::Ledger;
+use crate::exit::{Exit, Failure, with_causes};
 use crate::screen::Screen;
 use crate::store;
 
@@ -16,13 +17,20 @@ pub(crate) fn cancel(cancel: &Cancel, screen: &mut Screen) -> Result<Exit, Failu
         CancelOutcome::Finished(record.state)
     } else {
         let store = SqliteStore::open(&cancel.source.store)?;
-        actix::System::new().block_on(async {
+        let outcome = actix::System::new().block_on(async {
             let memory = ProjectMemory::with_store(store);
             let engine = Engine::builder().memory(memory).recover(Recover::None).start()?;
             let outcome = engine.cancel(&run_id).await;
             engine.shutdown(lunacore::Shutdown::now()).await;
             Ok::<_, Failure>(outcome?)
-        })?
+        })?;
+        // It will not go on, so nothing else would end what a killed process left running.
+        Ledger::beside(&cancel.source.store).end_left_by(&run_id).map_err(|error| {
+            let error = with_causes(&error);
+            let message = format!("run {run_id} is cancelled, but not all that it left running: {error}");
+            Failure::Told { exit: Exit::Interrupted, message }
+        })?;
+        outcome
     };
     let (state, cancelled) = match outcome {
         CancelOutcome::Finished(state) => (state, false),

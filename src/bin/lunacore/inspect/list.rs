@@ -7,7 +7,7 @@ use lunacore::RunRecord;
 use crate::args::List;
 use crate::exit::{Exit, Failure};
 use crate::json;
-use crate::screen::{Screen, Style, fit};
+use crate::screen::{self, Screen, Style, fit};
 use crate::store;
 use crate::table::Table;
 use crate::times::{between, relative, took};
@@ -30,7 +30,7 @@ pub(crate) fn list(list: &List, screen: &mut Screen) -> Result<Exit, Failure> {
     })?;
     if !found && !list.source.json {
         let what = if list.unfinished { "no unfinished runs" } else { "no runs" };
-        note(&format!("{what} in {}", list.source.store.display()))?;
+        screen::note(&format!("{what} in {}", list.source.store.display()));
     }
     Ok(Exit::Done)
 }
@@ -45,10 +45,4 @@ fn row(run: &RunRecord, style: Style, now: SystemTime) -> Vec<String> {
         relative(run.accepted_at, now),
         took.unwrap_or_else(|| "-".to_owned()),
     ]
-}
-
-/// What is no data, but should be known.
-fn note(note: &str) -> Result<(), Failure> {
-    use std::io::Write;
-    Ok(writeln!(std::io::stderr().lock(), "{note}")?)
 }

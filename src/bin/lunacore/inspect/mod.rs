@@ -9,6 +9,6 @@ mod timeline;
 
 pub(crate) use artifacts::artifacts;
 pub(crate) use cancel::cancel;
-pub(crate) use events::events;
+pub(crate) use events::{counted, events};
 pub(crate) use list::list;
 pub(crate) use show::show;
