@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// From the ground up: a folder (or file) may import those in the rows above its own, and nothing else. The last column
 /// tells whether it may name actix.
-const ORDER: [(&str, bool); 19] = [
+const ORDER: [(&str, bool); 20] = [
     ("limits", false),
     ("isolate", false),
     ("causes", false),
