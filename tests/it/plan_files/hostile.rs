@@ -118,6 +118,7 @@ const LAUGHS: &str = "6:36: aliases repeat more than 200000 values and names in 
 const SQUARE: &str = "3:30093: aliases repeat more than 200000 values and names in this file; write them out";
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn what_nests_too_deep_ends_no_process() {
     let block = |levels: usize| format!("steps:\n  - id: a\n    with:\n      {}x\n", "- ".repeat(levels));
     let lines = |levels: usize| {
@@ -373,6 +374,7 @@ fn keys_are_text() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn names_show_all_of_themselves() {
     let id = |id: &str| format!("steps:\n  - id: {id:?}\n").replace("\\u{", "\\U{");
     let raw = |id: &str| format!("steps:\n  - id: {id}\n    uses: x\n");
@@ -450,6 +452,7 @@ fn names_show_all_of_themselves() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn texts_that_are_none_of_their_format_are_refused() {
     let good = "steps: []\n";
     check(vec![
