@@ -1,6 +1,10 @@
 //! A plan as data flows through it: each step is given what those before it returned, and one runs only if it has to.
 //!
-//! Run with `cargo run --example data_flow --features expressions`.
+//! `cargo run --example data_flow --features expressions`
+
+#![allow(clippy::print_stdout, reason = "an example prints what it shows")]
+
+use std::error::Error;
 
 use lunacore::{Engine, ExecutePlan, Plan, PlanInput, RegistryAllocator, Step, StepContext};
 use serde::Deserialize;
@@ -62,7 +66,7 @@ fn callables() -> RegistryAllocator {
 }
 
 #[actix::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), Box<dyn Error>> {
     env_logger::init();
     let engine = Engine::builder().allocator(callables()).start()?;
     for limit in [10.0, 5.0] {
@@ -79,10 +83,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .declare("article", PlanInput::any());
     println!("what is wrong with another plan:");
     for problem in wrong.problems() {
-        println!(
-            "  {problem}: {}",
-            std::error::Error::source(&problem).map(ToString::to_string).unwrap_or_default()
-        );
+        println!("  {problem}: {}", problem.source().map(ToString::to_string).unwrap_or_default());
     }
     Ok(())
 }

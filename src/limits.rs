@@ -34,9 +34,9 @@ pub const MAX_EXPRESSION_DEPTH: usize = 16;
 /// Most expressions in one plan: one for each of as many steps as it may have.
 pub const MAX_EXPRESSIONS: usize = MAX_STEPS;
 
-/// What one expression may cost, in the units of its engine: one an instruction, one for each 64 bytes of text that it makes. So
-/// it makes at most twice the text that an input can hold, within a fraction of a second: it is evaluated on the orchestrator's
-/// thread.
+/// What all expressions of one input may cost, in the units of their engine: one an instruction, one for each 64 bytes of text
+/// that it makes. So they make at most twice the text that an input can hold, within a fraction of a second: they are evaluated
+/// on the orchestrator's thread.
 pub const EXPRESSION_FUEL: u64 = 500_000;
 
 /// What all expressions of one input may read of outputs and inputs: one for each value, and one for each 64 bytes of text.

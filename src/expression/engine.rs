@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use minijinja::value::{Kwargs, Value as Dynamic};
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
+use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior};
 use serde_json::Value;
 
 use super::budget::Budget;
@@ -117,6 +117,7 @@ static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
     for name in ["debug", "namespace"] {
         engine.remove_global(name);
     }
+    engine.add_function(SPENT, |state: &State| state.fuel_levels().map_or(0, |(spent, _)| spent));
     engine.add_filter("tojson", to_json);
     engine.add_filter("fromjson", from_json);
     engine.add_test("empty", |value: &Dynamic| value.len() == Some(0));
@@ -152,10 +153,17 @@ pub(super) fn check(expression: &Expression<'_>) -> Result<(), InvalidExpression
     })
 }
 
-/// The value of an expression.
-pub(super) fn evaluate(source: &str, scope: &Arc<Scope>) -> Result<Dynamic, Error> {
-    ENGINE.compile_expression(source)?.eval(Named::all(scope))
+/// The value of an expression, and how much fuel it has taken.
+pub(super) fn evaluate(source: &str, scope: &Arc<Scope>) -> Result<(Dynamic, u64), Error> {
+    // What is left of the fuel only a function is told that runs in the same evaluation.
+    let metered = format!("[({source}), {SPENT}()]");
+    let both = ENGINE.compile_expression(&metered)?.eval(Named::all(scope))?;
+    let spent = both.get_item_by_index(1)?.as_usize().and_then(|spent| u64::try_from(spent).ok());
+    Ok((both.get_item_by_index(0)?, spent.unwrap_or(EXPRESSION_FUEL)))
 }
+
+/// A function that is ours: nobody else gets past the check of names with it.
+const SPENT: &str = "__spent";
 
 /// The text that a literal stands for.
 pub(super) fn literal(written: &str) -> Option<String> {

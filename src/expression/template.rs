@@ -16,7 +16,7 @@ use super::result::Room;
 use super::roots::{Scope, Sources};
 use super::text::{Expression, Part, condition, parts};
 use crate::id::shorten;
-use crate::limits::MAX_JSON_DEPTH;
+use crate::limits::{EXPRESSION_FUEL, MAX_JSON_DEPTH};
 
 /// Where a text stands in an input.
 #[derive(Clone, Copy)]
@@ -115,6 +115,8 @@ fn check(expression: &Expression<'_>, names: &dyn Names) -> Vec<InvalidExpressio
 struct Evaluation<'a> {
     sources: &'a Sources<'a>,
     budget: Arc<Budget>,
+    /// What its expressions may still cost.
+    fuel: u64,
     room: Room,
     /// The outputs that it has read.
     steps: BTreeMap<String, Arc<Value>>,
@@ -153,7 +155,8 @@ pub(crate) fn decide(text: &str, sources: &Sources<'_>) -> Result<bool, Evaluati
 impl<'a> Evaluation<'a> {
     fn new(sources: &'a Sources<'a>) -> Self {
         let (steps, secrets) = (BTreeMap::new(), Vec::new());
-        Self { sources, budget: Arc::new(Budget::new()), room: Room::of_input(), steps, secrets }
+        let (budget, room) = (Arc::new(Budget::new()), Room::of_input());
+        Self { sources, budget, fuel: EXPRESSION_FUEL, room, steps, secrets }
     }
 
     fn walk(&mut self, value: &Value, place: Place<'_>, levels: usize) -> Result<Value, EvaluationError> {
@@ -223,15 +226,17 @@ impl<'a> Evaluation<'a> {
         place: &dyn fmt::Display,
     ) -> Result<Dynamic, EvaluationError> {
         let references = names::references(expression);
+        // Of so many outputs only those that it names.
+        let mut steps = BTreeMap::new();
         for id in references.iter().filter_map(names::Reference::step) {
-            if !self.steps.contains_key(id)
-                && let Some(output) = (self.sources.output)(id)
-            {
-                self.steps.insert(id.to_owned(), output);
+            let known = self.steps.get(id).cloned().or_else(|| (self.sources.output)(id));
+            if let Some(output) = known {
+                self.steps.entry(id.to_owned()).or_insert_with(|| Arc::clone(&output));
+                steps.insert(id.to_owned(), output);
             }
         }
         let scope = Arc::new(Scope {
-            steps: self.steps.clone(),
+            steps,
             inputs: Arc::clone(&self.sources.inputs),
             run_id: Arc::from(self.sources.run_id),
             env: Arc::clone(&self.sources.env),
@@ -258,8 +263,12 @@ impl<'a> Evaluation<'a> {
         };
         let problem = match value {
             _ if self.budget.is_spent() => READS_TOO_MUCH.to_owned(),
-            Ok(value) if value.is_undefined() => undefined(),
-            Ok(value) => return Ok(value),
+            Ok((_, spent)) if spent >= self.fuel => TAKES_TOO_LONG.to_owned(),
+            Ok((value, _)) if value.is_undefined() => undefined(),
+            Ok((value, spent)) => {
+                self.fuel -= spent;
+                return Ok(value);
+            }
             Err(error) if error.kind() == ErrorKind::UndefinedError => undefined(),
             Err(error) => describe(&error, private),
         };
@@ -268,11 +277,12 @@ impl<'a> Evaluation<'a> {
 }
 
 const READS_TOO_MUCH: &str = "reads too much; compute it in a step";
+const TAKES_TOO_LONG: &str = "takes too long, or makes too much; compute it in a step";
 
 /// What an error of the engine says. `private`: it may tell nothing of what was read.
 pub(super) fn describe(error: &Error, private: bool) -> String {
     match (error.kind(), error.detail()) {
-        (ErrorKind::OutOfFuel, _) => "takes too long, or makes too much; compute it in a step".to_owned(),
+        (ErrorKind::OutOfFuel, _) => TAKES_TOO_LONG.to_owned(),
         (ErrorKind::UndefinedError, _) => "reads something that is not there".to_owned(),
         (kind, Some(detail)) if !private => format!("cannot be evaluated: {kind}: {}", shorten(detail)),
         (kind, _) => format!("cannot be evaluated: {kind}"),

@@ -76,10 +76,7 @@ impl Runner {
         let known = if progress.fallback { self.watch.failure.borrow().clone() } else { None };
         let input = match self.input(cursor) {
             Ok(input) => input,
-            Err(error) => {
-                self.gate.passage = None;
-                return Ok(Flow::Turn(self.failed(error)));
-            }
+            Err(error) => return Ok(Flow::Turn(self.uncalled(error))),
         };
         let context = scope.open_attempt(cursor, attempt, known, input);
         let call = Call::start(callable, step.step.is_inline(), context, &self.claim);
@@ -101,13 +98,7 @@ impl Runner {
             }
         }
         if let Some(began) = began {
-            let (run_id, step_id) = (scope.run_id.as_str(), &*step.id);
-            let (duration, ok) = (humantime::format_duration(began.elapsed()).to_string(), result.is_ok());
-            let (ended, duration) = (if ok { "completed" } else { "failed" }, duration.as_str());
-            log::debug!(
-                target: "lunacore::run", run_id, step_id, attempt, duration, ok;
-                "step {step_id} of run {run_id} {ended} at attempt {attempt} after {duration}"
-            );
+            log_end((scope.run_id.as_str(), &step.id, attempt), began, result.is_ok());
         }
         let result = result.and_then(|output| {
             let produced = produce(cursor, &step.id, &output, staged)?;
@@ -287,6 +278,15 @@ impl Runner {
         let moved = self.move_to(decision).await;
         moved.map_err(|error| PlanError::from_memory(self.scope.run_id.clone(), error))
     }
+}
+
+fn log_end((run_id, step_id, attempt): (&str, &str, u32), began: Instant, ok: bool) {
+    let duration = humantime::format_duration(began.elapsed()).to_string();
+    let (ended, duration) = (if ok { "completed" } else { "failed" }, duration.as_str());
+    log::debug!(
+        target: "lunacore::run", run_id, step_id, attempt, duration, ok;
+        "step {step_id} of run {run_id} {ended} at attempt {attempt} after {duration}"
+    );
 }
 
 /// What a result says about the service behind a breaker: whether it does what it is asked to. `None`: nothing.

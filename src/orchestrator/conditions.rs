@@ -76,6 +76,12 @@ impl Runner {
         Ok(true)
     }
 
+    /// An attempt that was started, and cannot be called: which says nothing about the service behind its breaker.
+    pub(super) fn uncalled(&mut self, error: StepError) -> Turn {
+        self.gate.passage = None;
+        self.failed(error)
+    }
+
     /// What the template of a step comes to; `None` where its input is as it was given.
     #[cfg(feature = "expressions")]
     pub(super) fn input(&self, cursor: usize) -> Result<Option<Arc<Value>>, StepError> {

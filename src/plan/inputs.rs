@@ -202,7 +202,7 @@ impl Plan {
 /// Checks what a plan declares.
 pub(super) fn check(declared: &[Declared]) -> impl Iterator<Item = InvalidPlan> {
     let many = declared.len() > MAX_PLAN_INPUTS;
-    let many = many.then(|| InvalidPlan::TooManyInputs { inputs: declared.len() });
+    let many = many.then_some(InvalidPlan::TooManyInputs { inputs: declared.len() });
     let each = declared.iter().take(MAX_PLAN_INPUTS).filter_map(|Declared { name, input }| {
         let faulty = check_name("name", name, || "an input of the plan".to_owned());
         let fits = || {

@@ -226,6 +226,8 @@ fn names_that_are_not_there_are_found_before_the_run() {
         ("env.HOME is strng", r#"there is no test "strng"; did you mean "string"?"#),
         ("env.HOME is not defined", ""),
         ("debug()", r#"there is no function "debug""#),
+        ("__spent()", r#"there is no function "__spent""#),
+        ("1], [2", "not an expression: unexpected input after expression"),
         ("dict(steps=1)", ""),
         ("[env.HOME, 'steps.xyz'] | join(',')", ""),
         ("1 +", "not an expression: unexpected end of input, expected expression"),
@@ -424,7 +426,12 @@ async fn hostile_expressions_are_stopped_in_time() {
     // Many that are harmless alone.
     let many = json!(vec!["${{ steps.a.output.text }}"; 17]);
     assert!(failure(many, large.clone()).await.ends_with("makes more than 16777216 bytes"));
-    assert!(resolved(json!(vec!["${{ steps.a.output.text }}"; 15]), large).await.is_ok());
+    assert!(resolved(json!(vec!["${{ steps.a.output.text }}"; 15]), large.clone()).await.is_ok());
+    let costly = |times: usize| json!(vec!["${{ ('x' * 5000000) | length }}"; times]);
+    assert!(resolved(costly(2), json!(1)).await.is_ok());
+    let started = cpu_time();
+    assert!(failure(costly(1_000), json!(1)).await.ends_with(too_long));
+    assert!(cpu_time().saturating_sub(started) < Duration::from_secs(1));
 }
 
 #[test]
@@ -541,4 +548,17 @@ proptest! {
             actix::System::new().block_on(async { drop(engine().execute(plan).await) });
         }
     }
+}
+
+#[actix::test]
+async fn a_fallback_that_the_allocator_finds_has_the_same_input() {
+    let registry = lunacore::RegistryAllocator::new()
+        .register("a", || 1)
+        .register("b", || Err::<(), _>(lunacore::StepError::fatal("broken")))
+        .register("rescue", |ctx: StepContext| ctx.input::<Value>());
+    let engine = Engine::builder().allocator(registry).start().unwrap();
+    let step = Step::named("b").with("${{ steps.a.output }} and ${{ run.id }}").when("steps.a.output == 1");
+    let plan = Plan::new([Step::named("a"), step.on_failure(OnFailure::fallback_named("rescue"))]);
+    let results = engine.execute(ExecutePlan::new(plan).run_id("r")).await.unwrap();
+    assert_eq!(results, [json!(1), json!("1 and r")]);
 }
