@@ -6,12 +6,26 @@ use serde_json::Value;
 use super::group::Ledger;
 use super::{basic, file_read, file_write, shell};
 
+/// What is said of each, in the order of their names.
+const ABOUT: [(&str, &str); 6] = [
+    ("fail", "Fails with a message; retries are in vain if it is fatal."),
+    ("file.read", "Returns the text of a file, which must be UTF-8."),
+    ("file.write", "Writes a file, whole or not at all, and returns its path and size in bytes."),
+    ("noop", "Returns its input."),
+    (
+        "shell",
+        "Runs a script by `/bin/sh -e -c`, or a program with its arguments, in a process group of its own; returns \
+         exit_code, stdout and stderr. Fails if the exit code is not 0.",
+    ),
+    ("sleep", "Waits."),
+];
+
 /// What is said of a callable.
 pub(crate) struct About {
     /// Its name.
-    pub(crate) name: String,
+    pub(crate) name: &'static str,
     /// What it does, in a sentence or two.
-    pub(crate) description: String,
+    pub(crate) description: &'static str,
     /// What its input looks like.
     pub(crate) schema: Value,
 }
@@ -20,35 +34,19 @@ pub(crate) struct About {
 pub(crate) fn register(registry: RegistryAllocator, ledger: &Ledger) -> RegistryAllocator {
     let ledger = ledger.clone();
     let shell = move |args: shell::Args, ctx: StepContext| shell::shell(&ledger, &args, &ctx);
-    registry
+    let registry = registry
         .register_with_schema("fail", basic::fail)
-        .describe("fail", "Fails with a message; retries are in vain if it is fatal.")
         .register_with_schema("file.read", file_read::read)
-        .describe("file.read", "Returns the text of a file, which must be UTF-8.")
         .register_with_schema("file.write", file_write::write)
-        .describe(
-            "file.write",
-            "Writes a file, whole or not at all, and returns its path and size in bytes.",
-        )
         .register_with_schema("noop", basic::noop)
-        .describe("noop", "Returns its input.")
         .register_with_schema("shell", shell)
-        .describe(
-            "shell",
-            "Runs a script by `/bin/sh -e -c`, or a program with its arguments, in a process group of its own; returns \
-             exit_code, stdout and stderr. Fails if the exit code is not 0.",
-        )
-        .register_with_schema("sleep", basic::sleep)
-        .describe("sleep", "Waits.")
+        .register_with_schema("sleep", basic::sleep);
+    ABOUT.iter().fold(registry, |registry, (name, description)| registry.describe(name, *description))
 }
 
 /// What is said of each, in the order of their names.
 pub(crate) fn about() -> Vec<About> {
     let registry = register(RegistryAllocator::new(), &Ledger::in_memory());
-    let about = |name: &str| About {
-        name: name.to_owned(),
-        description: registry.description(name).unwrap_or_default().to_owned(),
-        schema: registry.schema(name).cloned().unwrap_or_default(),
-    };
-    registry.names().map(about).collect()
+    let schema = |name| registry.schema(name).cloned().unwrap_or_default();
+    ABOUT.iter().map(|(name, description)| About { name, description, schema: schema(name) }).collect()
 }

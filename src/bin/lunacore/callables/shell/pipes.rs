@@ -117,3 +117,21 @@ fn read(pipe: &mut Option<impl Read>, buffer: &mut [u8], take: impl FnOnce(&[u8]
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_given_up() {
+        let mut command = Command::new("true");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut pipes = Pipes::new(&mut child, vec![b'x'; 1 << 20]);
+        child.wait().unwrap();
+        while pipes.turn(Duration::from_millis(1), |_, _| ()).unwrap() {}
+        assert!(pipes.at_end() && pipes.stdin.is_none());
+    }
+}

@@ -102,9 +102,12 @@ async fn an_input_that_does_not_fit_is_refused_before_anything_runs() {
 fn each_that_is_registered_is_described_and_has_a_schema() {
     let registry = register(RegistryAllocator::new(), &Ledger::in_memory());
     let about = about();
-    let names: Vec<&str> = about.iter().map(|about| about.name.as_str()).collect();
+    let names: Vec<&str> = about.iter().map(|about| about.name).collect();
     assert_eq!(registry.names().collect::<Vec<_>>(), names);
-    assert!(about.iter().all(|about| about.description.ends_with('.')));
+    for about in &about {
+        assert_eq!(registry.description(about.name), Some(about.description));
+        assert_eq!(registry.schema(about.name), Some(&about.schema));
+    }
     let keys = |name: &str| {
         let about = about.iter().find(|about| about.name == name).unwrap();
         about.schema["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>()

@@ -144,7 +144,7 @@ async fn a_file_is_never_half_written_however_often_its_writer_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
     let (mut before, mut in_mid_write) = (String::new(), 0);
-    for kill in 0..12 {
+    for kill in 0..16 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["callables::tests::files::child", "--exact", "--ignored"])
             .env("LUNACORE_TEST_FILE", &path)
@@ -157,7 +157,7 @@ async fn a_file_is_never_half_written_however_often_its_writer_is_killed() {
         let known = others();
         patiently("it to write", || others() > known || path.exists() && kill == 0).await;
         let began = Instant::now();
-        while began.elapsed() < Duration::from_millis(kill * 3) {
+        while began.elapsed() < Duration::from_millis(kill * 6) {
             std::hint::spin_loop();
         }
         child.kill().unwrap();
