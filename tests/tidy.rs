@@ -63,6 +63,10 @@ fn sources() -> Vec<Source> {
                 folders.push(path);
                 continue;
             }
+            // Documents and schemas lie beside what they are about, and import nothing.
+            if path.extension().is_none_or(|extension| extension != "rs") {
+                continue;
+            }
             let text = fs::read_to_string(&path).unwrap();
             let first = path.strip_prefix(&root).unwrap().iter().next().unwrap();
             let place = Path::new(first).file_stem().unwrap().to_str().unwrap().to_owned();
