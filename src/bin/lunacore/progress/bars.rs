@@ -114,7 +114,6 @@ impl Bars {
         for bar in self.lines.drain(..).chain([self.head.clone()]) {
             bar.finish_and_clear();
         }
-        let _ = self.all.clear();
     }
 
     /// What stays on the terminal.
