@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use lunacore::{
     Engine, ExecutePlan, Get, OnFailure, Output, PlanError, ProjectMemory, RecordedError, RegistryAllocator,
-    Retry, RunState, SecretError, Secrets, Shutdown, Step, StepContext, StepError, SubscribeStream,
+    Retry, RetryOutcome, RunState, SecretError, Secrets, Shutdown, Step, StepContext, StepError,
+    SubscribeStream,
 };
 use serde_json::{Value, json};
 
