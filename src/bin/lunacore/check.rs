@@ -152,7 +152,7 @@ pub(crate) fn callables(as_json: bool, screen: &mut Screen) -> Result<Exit, Fail
             )?;
             continue;
         }
-        screen.line(screen.style.paint(Colour::Bold, &about.name))?;
+        screen.line(screen.style.paint(Colour::Bold, about.name))?;
         screen.line(format!("  {}", about.description))?;
         for line in fields(&about.schema) {
             screen.line(format!("    {line}"))?;
