@@ -11,5 +11,6 @@
 mod check;
 mod inspect;
 mod run;
+mod secrets;
 mod support;
 mod terminal;

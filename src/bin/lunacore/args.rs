@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use lunacore::Secrets;
 
 /// Below the help of the command and of each that may end so: the one table of exit codes.
 pub(crate) const EXIT_CODES: &str = "\
@@ -74,6 +75,8 @@ pub(crate) struct Run {
     /// Keep nothing: the run ends with the command
     #[arg(long)]
     pub(crate) in_memory: bool,
+    #[command(flatten)]
+    pub(crate) secrets: Hidden,
     /// Print the outputs as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -89,9 +92,28 @@ pub(crate) struct Resume {
     pub(crate) run: Option<String>,
     #[command(flatten)]
     pub(crate) source: Source,
+    #[command(flatten)]
+    pub(crate) secrets: Hidden,
     /// Show no progress
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+/// Where `secrets.NAME` is.
+#[derive(Debug, Args)]
+pub(crate) struct Hidden {
+    /// Look for secrets in this folder first, in a file for each; then in the environment
+    #[arg(long = "secrets", value_name = "FOLDER", env = "LUNACORE_SECRETS")]
+    folder: Option<PathBuf>,
+}
+
+impl Hidden {
+    pub(crate) fn secrets(&self) -> Secrets {
+        match &self.folder {
+            Some(folder) => Secrets::folder(folder).or(Secrets::env()),
+            None => Secrets::env(),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

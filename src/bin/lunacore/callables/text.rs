@@ -37,7 +37,11 @@ impl JsonSchema for Text {
     }
 }
 
-/// The one place through which all text passes that a step has captured, before it is cut, told of or returned.
-pub(super) fn clean(_ctx: &StepContext, text: String) -> String {
-    text
+/// The one place through which all text passes that a step has captured, before it is cut, told of or returned: no secret
+/// leaves it.
+pub(super) fn clean(ctx: &StepContext, text: String) -> String {
+    match ctx.redact(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(clean) => clean,
+    }
 }

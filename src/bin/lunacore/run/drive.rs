@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use futures_core::Stream;
 use lunacore::{
     Engine, EventStream, ExecutePlan, PlanError, PlanRecord, ProjectMemory, Recover, RegistryAllocator,
-    RunHandle, RunId, RunRecord, RunState, Shutdown, SqliteStore, SubscribeStream,
+    RunHandle, RunId, RunRecord, RunState, Secrets, Shutdown, SqliteStore, SubscribeStream,
 };
 use serde_json::Value;
 
@@ -47,6 +47,7 @@ pub(crate) enum What {
 pub(crate) struct Job {
     pub(crate) place: Place,
     pub(crate) what: What,
+    pub(crate) secrets: Secrets,
     pub(crate) json: bool,
     pub(crate) quiet: bool,
 }
@@ -70,7 +71,7 @@ struct Driver<'a> {
 }
 
 pub(crate) fn drive(job: Job, screen: &mut Screen) -> Result<Exit, Failure> {
-    let Job { place, what, json, quiet } = job;
+    let Job { place, what, secrets, json, quiet } = job;
     let (memory, ledger, stored) = match place {
         Place::InMemory => (ProjectMemory::in_memory(), Ledger::in_memory(), false),
         Place::File { store, path } => (ProjectMemory::with_store(store), Ledger::beside(&path), true),
@@ -83,6 +84,7 @@ pub(crate) fn drive(job: Job, screen: &mut Screen) -> Result<Exit, Failure> {
         let engine = Engine::builder()
             .memory(memory)
             .allocator(callables::register(RegistryAllocator::new(), &ledger))
+            .secrets(secrets)
             .recover(Recover::None)
             .spawn()?;
         let mut driver = Driver { engine, signals, ledger, stored, json, quiet, screen, stopping: false };

@@ -40,6 +40,8 @@ pub(crate) fn resume(resume: &Resume, screen: &mut Screen) -> Result<Exit, Failu
         }
     }
     let place = Place::File { store, path: resume.source.store.clone() };
-    let job = Job { place, what: What::Continue(wanted), json: resume.source.json, quiet: resume.quiet };
+    let secrets = resume.secrets.secrets();
+    let job =
+        Job { place, what: What::Continue(wanted), secrets, json: resume.source.json, quiet: resume.quiet };
     drive(job, screen)
 }

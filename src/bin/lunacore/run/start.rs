@@ -35,7 +35,8 @@ pub(crate) fn run(run: &Run, screen: &mut Screen) -> Result<Exit, Failure> {
         execute = execute.run_id(run_id.as_str());
     }
     let what = What::Execute { execute: Box::new(execute), record, before: before.map(Box::new) };
-    drive(Job { place, what, json: run.json, quiet: run.quiet }, screen)
+    let secrets = run.secrets.secrets();
+    drive(Job { place, what, secrets, json: run.json, quiet: run.quiet }, screen)
 }
 
 /// The unfinished run of this plan, and the last of several: that of the command that was cut off.

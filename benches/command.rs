@@ -1,0 +1,89 @@
+//! What the command costs beside the library: a plan file of 1,000 steps that return their input, run by `lunacore run` as a
+//! process, and by an engine in this one.
+//!
+//! `cargo bench --features cli --bench command` prints a table.
+
+#![allow(
+    missing_docs,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a benchmark prints its table, and one that cannot run should stop"
+)]
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use actix::prelude::*;
+use lunacore::{Engine, Plan, ProjectMemory, RegistryAllocator, Shutdown, StepContext};
+use serde_json::Value;
+
+const STEPS: usize = 1_000;
+const ROUNDS: usize = 15;
+
+fn main() {
+    let dir = tempfile::tempdir().unwrap();
+    for steps in [1, STEPS] {
+        let mut plan = "steps:\n".to_owned();
+        for step in 0..steps {
+            writeln!(plan, "  - {{ id: step-{step}, uses: noop, with: processed_data }}").unwrap();
+        }
+        std::fs::write(dir.path().join(format!("{steps}.yaml")), plan).unwrap();
+    }
+    println!("| measure | fastest rounds | goal |");
+    println!("|---|---|---|");
+    for durable in [false, true] {
+        let name = if durable { "durable" } else { "in memory" };
+        // By turns, since a machine may be slower for a while.
+        let (mut start, mut whole, mut own) = (f64::MAX, f64::MAX, f64::MAX);
+        for _ in 0..ROUNDS {
+            start = start.min(command(dir.path(), 1, durable));
+            whole = whole.min(command(dir.path(), STEPS, durable));
+            own = own.min(library(dir.path(), durable));
+        }
+        println!("| {name}: start of the command, and one step | {:.1} ms | ≤ 50 ms |", start / 1e6);
+        let ratio = (whole - start) / (STEPS - 1) as f64 / own;
+        println!("| {name}: a step of the command / one of the library | {ratio:.2} | ≤ 1.3 |");
+        println!(
+            "| {name}: the whole command / the library's steps and 50 ms | {:.2} | ≤ 1 |",
+            whole / (1.3 * own * STEPS as f64 + 50e6)
+        );
+    }
+}
+
+/// Nanoseconds that the command takes as a process.
+fn command(dir: &Path, steps: usize, durable: bool) -> f64 {
+    let store = tempfile::tempdir_in(dir).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lunacore"));
+    command.arg("run").arg(dir.join(format!("{steps}.yaml"))).arg("--quiet").stdout(Stdio::null());
+    if durable {
+        command.arg("--store").arg(store.path().join("runs.db"));
+    } else {
+        command.arg("--in-memory");
+    }
+    let began = Instant::now();
+    assert!(command.status().unwrap().success());
+    began.elapsed().as_nanos() as f64
+}
+
+/// Nanoseconds a step of the same plan, in an engine that runs already.
+fn library(dir: &Path, durable: bool) -> f64 {
+    let store = tempfile::tempdir_in(dir).unwrap();
+    let plan = Plan::from_path(dir.join(format!("{STEPS}.yaml"))).unwrap();
+    let memory = if durable {
+        ProjectMemory::open(store.path().join("runs.db")).unwrap()
+    } else {
+        ProjectMemory::in_memory()
+    };
+    let noop = async |input: Value, _: StepContext| input;
+    System::new().block_on(async {
+        let registry = RegistryAllocator::new().register("noop", noop);
+        let engine = Engine::builder().memory(memory).allocator(registry).start().unwrap();
+        let began = Instant::now();
+        assert_eq!(engine.execute(plan).await.unwrap().len(), STEPS);
+        let cost = began.elapsed().as_nanos() as f64 / STEPS as f64;
+        engine.shutdown(Shutdown::now()).await;
+        cost
+    })
+}
