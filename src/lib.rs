@@ -59,7 +59,9 @@
 //! | find callables by name, or inject what they need | [`RegistryAllocator`], [`Resolve`] |
 //! | know what happened before | [`Subscribe::from`], [`Engine::history`], [`ReadHistory`] |
 //! | compare and keep plans as data | [`PlanRecord`] |
+//! | make one step's input of another's output | `Step::with`, `Step::when`, `Plan::declare`, `Secrets` (feature `expressions`) |
 //! | write plans as files | `plan_files`, `Plan::from_path` (feature `plan-files`) |
+//! | run plan files, and look into a store | the command `lunacore` (feature `cli`) |
 //! | keep results elsewhere | [`Store`] |
 //! | test plans against crashes, and stores against their promises | `testing` (feature `testing`) |
 //! | know every cap | [`limits`] |

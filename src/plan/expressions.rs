@@ -8,10 +8,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::check::{CheckedPlan, Enough, Problems};
-use super::context::RunScope;
 use super::error::StepError;
 use super::invalid::InvalidPlan;
 use super::output::Output;
+use super::scope::RunScope;
 use crate::expression::{self, Checker, EvaluationError, Lookup, Names, Sources, StepName};
 use crate::id::nearest;
 use crate::isolate::catch;

@@ -15,6 +15,7 @@ mod policy;
 mod record;
 #[cfg(feature = "expressions")]
 mod references;
+mod scope;
 mod step;
 #[cfg(feature = "expressions")]
 mod template;
@@ -23,7 +24,6 @@ pub use callable::Callable;
 pub(crate) use callable::Kind as CallableKind;
 pub(crate) use check::CheckedPlan;
 pub use context::StepContext;
-pub(crate) use context::{RunScope, StagedArtifact};
 pub use difference::{PlanDifference, StepChange};
 pub use error::{BreakerOpen, ContextError, LimitExceeded, OutputError, RecordedError, StepError, StepPanic};
 #[cfg(feature = "expressions")]
@@ -37,4 +37,5 @@ pub use output::{IntoOutput, Json, Output};
 pub(crate) use policy::{Handling, Policy};
 pub use policy::{InvalidPolicy, OnFailure, WhenOpen};
 pub use record::PlanRecord;
+pub(crate) use scope::{RunScope, StagedArtifact};
 pub use step::{Plan, Step};
