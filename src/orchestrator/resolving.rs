@@ -52,15 +52,15 @@ impl ExecutionOrchestrator {
             Ok(callables) if callables.steps.len() == waiting.plan.len() => {
                 waiting.callables = callables;
                 #[cfg(feature = "expressions")]
-                let missing = waiting.plan.check_secrets(&self.surroundings.secrets).err();
+                let checked = waiting.plan.check_secrets(&self.surroundings.secrets).map_err(PlanError::from);
                 #[cfg(not(feature = "expressions"))]
-                let missing: Option<PlanError> = None;
-                match missing {
-                    None => {
+                let checked = Ok(());
+                match checked {
+                    Ok(()) => {
                         self.line.resolved(ticket);
                         return self.set_aside(ticket, ctx);
                     }
-                    Some(missing) => PlanError::from(missing),
+                    Err(missing) => missing,
                 }
             }
             Ok(callables) => {
