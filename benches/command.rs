@@ -16,7 +16,8 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use actix::prelude::*;
-use lunacore::{Engine, Plan, ProjectMemory, RegistryAllocator, Shutdown, StepContext};
+use lunacore::limits::MAX_STEPS;
+use lunacore::{Engine, Plan, PlanFormat, ProjectMemory, RegistryAllocator, Shutdown, StepContext};
 use serde_json::Value;
 
 const STEPS: usize = 1_000;
@@ -31,6 +32,7 @@ fn main() {
         }
         std::fs::write(dir.path().join(format!("{steps}.yaml")), plan).unwrap();
     }
+    largest_file();
     println!("| measure | fastest rounds | goal |");
     println!("|---|---|---|");
     for durable in [false, true] {
@@ -50,6 +52,44 @@ fn main() {
             whole / (1.3 * own * STEPS as f64 + 50e6)
         );
     }
+}
+
+/// Reads a file of as many steps as a plan may have, in each format.
+fn largest_file() {
+    let read = |format: PlanFormat, text: &str| {
+        let began = Instant::now();
+        assert_eq!(Plan::from_text(text, format).unwrap().steps().len(), MAX_STEPS);
+        println!(
+            "{MAX_STEPS} steps of {format}, {} MB, are read in {:.1?}",
+            text.len() / 1_000_000,
+            began.elapsed()
+        );
+    };
+    let (mut json, mut yaml, mut toml) = ("{\"steps\":[".to_owned(), "steps:\n".to_owned(), String::new());
+    for step in 0..MAX_STEPS {
+        let comma = if step > 0 { "," } else { "" };
+        write!(
+            json,
+            r#"{comma}{{"id":"s{step}","uses":"noop","with":{{"n":{step},"list":[1,2,3]}},"retry":3}}"#
+        )
+        .unwrap();
+        writeln!(yaml, "  - {{ id: s{step}, uses: noop, with: {{ n: {step}, list: [1, 2, 3] }}, retry: 3 }}")
+            .unwrap();
+        writeln!(
+            toml,
+            "[[steps]]\nid = 's{step}'\nuses = 'noop'\nwith = {{ n = {step}, list = [1, 2, 3] }}\nretry = 3"
+        )
+        .unwrap();
+    }
+    json.push_str("]}");
+    read(PlanFormat::Json, &json);
+    read(PlanFormat::Yaml, &yaml);
+    read(PlanFormat::Toml, &toml);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    println!(
+        "{}, the texts of all three included\n",
+        status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default()
+    );
 }
 
 /// Nanoseconds that the command takes as a process.

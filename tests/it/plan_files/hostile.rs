@@ -587,19 +587,6 @@ fn the_largest_plan_is_read_and_one_larger_is_not() {
 }
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes a minute without optimisation")]
-fn the_largest_plan_is_read_from_yaml() {
-    let step =
-        |n: usize| format!("  - {{ id: s{n}, uses: noop, with: {{ n: {n}, list: [1, 2, 3] }}, retry: 3 }}\n");
-    let text = format!("steps:\n{}", (0..MAX_STEPS).map(step).collect::<String>());
-    let started = Instant::now();
-    assert_eq!(Plan::from_text(&text, Yaml).unwrap().steps().len(), MAX_STEPS);
-    assert!(started.elapsed() < Duration::from_secs(20));
-    let found = problems(Yaml, &yaml(&format!("[{}1]", "1,".repeat(4_100_000))));
-    assert!(found[0].ends_with("the file has more than 2000000 values; split the plan"), "{found:?}");
-}
-
-#[test]
 fn values_are_counted_however_short_they_are() {
     let values = |n: usize| "1,".repeat(n - 1) + "1";
     let over = "the file has more than 2000000 values; split the plan";

@@ -2,16 +2,21 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What tells the command to stop: SIGINT, which is Ctrl-C, and SIGTERM. From the moment that this is made, they end nothing
+/// What tells the command to stop: SIGINT, which is Ctrl-C, SIGTERM, and SIGHUP, when its terminal goes. From the moment that this is made, they end nothing
 /// by themselves.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
     pub(crate) fn watch() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
     }
 
     /// The next one. Nothing is lost when this is not awaited to the end.
@@ -19,6 +24,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
         }
     }
 }
