@@ -1,5 +1,5 @@
-//! What the command costs beside the library: a plan file of 1,000 steps that return their input, run by `lunacore run` as a
-//! process, and by an engine in this one.
+//! What the command costs beside the library: a plan file of 1,000 steps that return their input, read and run by `lunacore run`
+//! as a process, and by the library in this one.
 //!
 //! `cargo bench --features cli --bench command` prints a table.
 
@@ -107,10 +107,9 @@ fn command(dir: &Path, steps: usize, durable: bool) -> f64 {
     began.elapsed().as_nanos() as f64
 }
 
-/// Nanoseconds a step of the same plan, in an engine that runs already.
+/// Nanoseconds a step of the same file, read and run in an engine that is there already.
 fn library(dir: &Path, durable: bool) -> f64 {
     let store = tempfile::tempdir_in(dir).unwrap();
-    let plan = Plan::from_path(dir.join(format!("{STEPS}.yaml"))).unwrap();
     let memory = if durable {
         ProjectMemory::open(store.path().join("runs.db")).unwrap()
     } else {
@@ -121,6 +120,7 @@ fn library(dir: &Path, durable: bool) -> f64 {
         let registry = RegistryAllocator::new().register("noop", noop);
         let engine = Engine::builder().memory(memory).allocator(registry).start().unwrap();
         let began = Instant::now();
+        let plan = Plan::from_path(dir.join(format!("{STEPS}.yaml"))).unwrap();
         assert_eq!(engine.execute(plan).await.unwrap().len(), STEPS);
         let cost = began.elapsed().as_nanos() as f64 / STEPS as f64;
         engine.shutdown(Shutdown::now()).await;

@@ -197,7 +197,6 @@ impl CheckedPlan {
         if self.has_expressions { self.get(index)?.step.condition() } else { None }
     }
 
-    #[cfg(feature = "expressions")]
     pub(crate) fn has_expressions(&self) -> bool {
         self.has_expressions
     }

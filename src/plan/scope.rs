@@ -105,6 +105,11 @@ impl RunScope {
         }
     }
 
+    /// Whether it may know of secrets: most runs need not ask.
+    fn has_expressions(&self) -> bool {
+        cfg!(feature = "expressions") && self.plan.has_expressions()
+    }
+
     pub(super) fn redactor(&self) -> Arc<Redactor> {
         Arc::clone(&lock(&self.redactor))
     }
@@ -130,6 +135,9 @@ impl RunScope {
         result: Result<Output, StepError>,
         staged: Vec<StagedArtifact>,
     ) -> (Result<Output, StepError>, Vec<StagedArtifact>) {
+        if !self.has_expressions() {
+            return (result, staged);
+        }
         let redactor = self.redactor();
         if redactor.is_idle() {
             return (result, staged);

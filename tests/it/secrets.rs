@@ -242,6 +242,11 @@ async fn a_plan_whose_secret_cannot_be_had_is_refused_before_anything_runs() {
         assert_eq!(error.to_string(), expected);
         assert!(matches!(error, PlanError::Secret(_)));
     }
+    let conditional = Step::new("a", || ()).when("secrets.GONE == 'x'");
+    assert!(matches!(
+        engine.execute([conditional]).await,
+        Err(PlanError::Secret(SecretError::Missing { .. }))
+    ));
     let step = Step::new("a", || ()).with("${{ secrets['../GONE'] }}");
     let error = engine.execute([step]).await.unwrap_err();
     assert!(matches!(&error, PlanError::Secret(SecretError::Name { .. })), "{error:?}");
@@ -329,4 +334,34 @@ async fn after_a_restart_the_secrets_of_earlier_steps_are_still_kept_out() {
     }
     let outcome = second.execute(ExecutePlan::new(steps()).run_id("r")).await.unwrap();
     assert_eq!(outcome, ["done", "***"]);
+}
+
+/// Panics when it is dropped, with what it knows.
+struct Bomb(String);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("dropped with {}", self.0);
+    }
+}
+
+#[actix::test]
+async fn a_panic_of_what_a_cancelled_step_leaves_is_logged_without_the_secret() {
+    let log = Capture::start("bomb");
+    let registry = RegistryAllocator::new().register("hang", |ctx: StepContext| async move {
+        let _bomb = Bomb(read(&ctx));
+        std::future::pending::<()>().await;
+    });
+    let engine = Engine::builder().allocator(registry).secrets(given()).start().unwrap();
+    let mut events = engine.bus().send(SubscribeStream::new("task.started")).await.unwrap().unwrap();
+    let run = engine.submit(ExecutePlan::new([leaky("step", "hang")]).run_id("bomb")).await.unwrap();
+    events.next().await.unwrap();
+    engine.cancel(&run_id("bomb")).await.unwrap();
+    assert!(matches!(run.await, Err(PlanError::Cancelled { .. })));
+    let said = log.said(log::Level::Warn);
+    assert!(
+        said.iter().any(|line| line.ends_with("a cancelled step panicked: dropped with ***")),
+        "{said:?}"
+    );
+    assert!(!said.iter().any(|line| leaks(line)), "{said:?}");
 }
