@@ -59,6 +59,17 @@ pub(crate) fn shorten(text: &str) -> String {
     }
 }
 
+/// Percent-encodes everything but the unreserved characters of RFC 3986, so that parts cannot run into each other.
+pub(crate) fn percent_encode(text: &str, into: &mut String) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            into.push(char::from(byte));
+        } else {
+            into.push_str(&format!("%{byte:02X}"));
+        }
+    }
+}
+
 /// The known name that looks most like this one, if it is at most two typing errors away.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = name.to_lowercase();

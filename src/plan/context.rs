@@ -10,7 +10,7 @@ use super::check::CheckedStep;
 use super::error::ContextError;
 use super::scope::{InFlight, RunScope, StagedArtifact, lock};
 use crate::artifact::{ArtifactData, TASK_PREFIX};
-use crate::id::{check_text, shorten};
+use crate::id::{check_text, percent_encode, shorten};
 use crate::json;
 use crate::limits::{
     MAX_ARTIFACT_BYTES, MAX_KEY_BYTES, MAX_PAYLOAD_BYTES, MAX_STAGED_ARTIFACTS, MAX_STAGED_BYTES,
@@ -93,9 +93,9 @@ impl StepContext {
     #[must_use]
     pub fn idempotency_key(&self) -> String {
         let mut key = String::new();
-        escape(self.run_id().as_str(), &mut key);
+        percent_encode(self.run_id().as_str(), &mut key);
         key.push_str("/1/");
-        escape(self.step_id(), &mut key);
+        percent_encode(self.step_id(), &mut key);
         key
     }
 
@@ -264,17 +264,6 @@ impl StepContext {
 
     fn checked(&self) -> Option<&CheckedStep> {
         self.scope.plan.get(self.index)
-    }
-}
-
-/// Percent-encodes everything but the unreserved characters of RFC 3986, so that parts cannot run into each other.
-fn escape(text: &str, into: &mut String) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            into.push(char::from(byte));
-        } else {
-            into.push_str(&format!("%{byte:02X}"));
-        }
     }
 }
 

@@ -108,11 +108,10 @@ impl StepError {
 
     /// A failure that was stored, as an error again: its message and its causes.
     pub(crate) fn recorded(failure: &StepFailure) -> Self {
-        let link = |source: Option<Box<RecordedError>>, message: &String| {
-            Some(Box::new(RecordedError { message: message.clone(), source }))
-        };
-        let source = failure.causes.iter().rev().fold(None, link);
-        Self::of_kind(failure.kind, RecordedError { message: failure.message.clone(), source })
+        Self::of_kind(
+            failure.kind,
+            RecordedError::chain(failure.message.clone(), failure.causes.iter().cloned()),
+        )
     }
 
     /// The same without secrets: where it shows one, only its messages are left of it.
@@ -134,13 +133,9 @@ impl StepError {
         if is_clean(&debug) && messages.iter().all(is_clean) {
             return self;
         }
-        let link = |source: Option<Box<RecordedError>>, message: &String| {
-            Some(Box::new(RecordedError { message: redactor.text(message).into_owned(), source }))
-        };
-        match messages.iter().rev().fold(None, link) {
-            Some(error) => Self { verdict: self.verdict, ..Self::of_kind(self.kind, *error) },
-            None => self,
-        }
+        let mut clean = messages.iter().map(|message| redactor.text(message).into_owned());
+        let message = clean.next().unwrap_or_default();
+        Self { verdict: self.verdict, ..Self::of_kind(self.kind, RecordedError::chain(message, clean)) }
     }
 
     pub(crate) fn kind(&self) -> FailureKind {
@@ -186,6 +181,14 @@ pub struct RecordedError {
     pub message: String,
     /// What had caused it.
     pub source: Option<Box<Self>>,
+}
+
+impl RecordedError {
+    /// An error of these messages, outermost first.
+    fn chain(message: String, causes: impl DoubleEndedIterator<Item = String>) -> Self {
+        let link = |source: Option<Box<Self>>, message| Some(Box::new(Self { message, source }));
+        Self { message, source: causes.rev().fold(None, link) }
+    }
 }
 
 /// The error of a step that panicked: reached by `downcast_ref` like any other.

@@ -140,12 +140,12 @@ impl RunScope {
             return Ok(None);
         }
         // Also where this input has none: an earlier step may have left it where this one finds it.
-        self.secrets()?;
+        let secrets = self.secrets()?;
         let Some(step) = self.plan.get(index).filter(|step| step.step.has_template()) else {
             return Ok(None);
         };
         let template = step.step.get_input();
-        self.evaluate(None, |sources| expression::resolve(template, sources))
+        self.evaluate(secrets, None, |sources| expression::resolve(template, sources))
             .map(|input| Some(Arc::new(input)))
     }
 
@@ -153,16 +153,16 @@ impl RunScope {
     pub(crate) fn decide(&self, index: usize, last: Option<&Output>) -> Result<bool, StepError> {
         let condition = self.plan.condition(index);
         condition.map_or(Ok(true), |condition| {
-            self.evaluate(last, |sources| expression::decide(condition, sources))
+            self.evaluate(self.secrets()?, last, |sources| expression::decide(condition, sources))
         })
     }
 
     fn evaluate<T>(
         &self,
+        secrets: Lookup,
         last: Option<&Output>,
         evaluate: impl FnOnce(&Sources<'_>) -> Result<T, EvaluationError>,
     ) -> Result<T, StepError> {
-        let secrets = self.secrets()?;
         let output = |id: &str| {
             let index = self.plan.index_of(id)?;
             let output =

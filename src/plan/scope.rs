@@ -105,11 +105,6 @@ impl RunScope {
         }
     }
 
-    /// Whether it may know of secrets: most runs need not ask.
-    fn has_expressions(&self) -> bool {
-        cfg!(feature = "expressions") && self.plan.has_expressions()
-    }
-
     pub(super) fn redactor(&self) -> Arc<Redactor> {
         Arc::clone(&lock(&self.redactor))
     }
@@ -135,7 +130,8 @@ impl RunScope {
         result: Result<Output, StepError>,
         staged: Vec<StagedArtifact>,
     ) -> (Result<Output, StepError>, Vec<StagedArtifact>) {
-        if !self.has_expressions() {
+        // Most plans have no secrets, and so nothing to ask for.
+        if !self.plan.has_expressions() {
             return (result, staged);
         }
         let redactor = self.redactor();

@@ -1,10 +1,11 @@
 //! The ways in which a secret is written by what does not know that it is one.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
+
+use crate::id::percent_encode;
 
 /// A line of a secret, or another way to write it, that is shorter than this is found in every other text.
 const SHORT: usize = 6;
@@ -30,16 +31,9 @@ fn json(text: &str) -> String {
     quoted[1..quoted.len() - 1].to_owned()
 }
 
-/// With all but the unreserved characters of RFC 3986 percent-encoded.
 fn percent(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
+    percent_encode(text, &mut encoded);
     encoded
 }
 
