@@ -168,3 +168,15 @@ pub(crate) fn task_result() -> Arc<str> {
     static SHARED: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(TASK_RESULT));
     Arc::clone(&SHARED)
 }
+
+/// The meta of what a step stores. The generation of its run is told where it is not the first.
+pub(crate) fn step_meta(step: usize, step_id: &str, generation: u32) -> Map<String, Value> {
+    let mut meta = Map::from_iter([
+        ("step".to_owned(), Value::from(step)),
+        ("step_id".to_owned(), Value::from(step_id)),
+    ]);
+    if generation > 1 {
+        meta.insert("generation".to_owned(), Value::from(generation));
+    }
+    meta
+}

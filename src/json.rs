@@ -32,6 +32,11 @@ pub(crate) fn size_up_to(value: &impl serde::Serialize, limit: usize) -> Option<
     serde_json::to_writer(&mut count, value).ok().map(|()| count.bytes)
 }
 
+/// What has always a JSON form, in it.
+pub(crate) fn of(value: &impl serde::Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
 /// The word for the type of a value.
 pub(crate) fn type_name(value: &Value) -> &'static str {
     match value {

@@ -144,15 +144,17 @@ pub use bus::{
 };
 pub use clock::Clock;
 pub use engine::{Engine, EngineBuilder, EngineError};
-pub use event::{Event, EventKind, InvalidEventType, InvalidPattern, Pattern, SkipReason};
+pub use event::{
+    Event, EventKind, HoldReason, InvalidEventType, InvalidPattern, Pattern, Resolution, SkipReason,
+};
 #[cfg(feature = "expressions")]
 pub use expression::{EvaluationError, InvalidExpression};
 pub use id::IdFault;
 pub use memory::{
-    Access, Attach, Claim, Commit, Committed, Delete, FindRun, FoundRun, Get, GetOutputs, GetRun,
+    Access, Attach, Claim, Commit, Committed, Delete, FindRun, FoundRun, Get, GetOutputs, GetRun, KeptSignal,
     ListBreakers, ListKeys, ListRuns, ListUnfinished, ListVersions, MemoryError, NewArtifact, NewRun,
-    Operation, ProjectMemory, Put, ReadHistory, Reader, RecordBreaker, RunUpdate, StepOutput, Store,
-    StoreError, VolatileStore,
+    Operation, ProjectMemory, Put, ReadHistory, Reader, RecordBreaker, RecordSignal, Reopen, RunUpdate,
+    StepOutput, Store, StoreError, VolatileStore,
 };
 #[cfg(feature = "sqlite")]
 pub use memory::{LockHolder, OpenError, SqliteStore};
@@ -164,14 +166,17 @@ pub use orchestrator::{
 };
 pub use plan::{
     BreakerOpen, Callable, ContextError, InputType, IntoCallable, IntoOutput, InvalidPlan, InvalidPolicy,
-    Json, LimitExceeded, OnFailure, Output, OutputError, Plan, PlanDifference, PlanInput, PlanRecord,
-    RecordedError, Step, StepChange, StepContext, StepError, StepPanic, WhenOpen,
+    Json, LimitExceeded, OnFailure, OnInterrupted, Output, OutputError, Plan, PlanDifference, PlanInput,
+    PlanRecord, RecordedError, Step, StepChange, StepContext, StepError, StepPanic, Verdict, Wait, WhenOpen,
 };
 #[cfg(feature = "plan-files")]
 pub use plan_file::{PlanFile, PlanFileError, PlanFileFault, PlanFileProblem, PlanFormat};
 pub use project::Project;
 pub use resilience::{Breaker, BreakerRecord, CircuitState, InvalidBreaker, InvalidRetry, Jitter, Retry};
-pub use run::{Durability, FailureKind, InvalidRunId, RunId, RunRecord, RunState, StepFailure, StepProgress};
+pub use run::{
+    Durability, FailureKind, InvalidRunId, NotUndone, RunId, RunRecord, RunState, StepFailure, StepProgress,
+    Undoing,
+};
 #[cfg(feature = "expressions")]
 pub use secrets::{SecretError, Secrets};
 

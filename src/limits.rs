@@ -258,3 +258,6 @@ pub const SQLITE_REMEMBERED: usize = 20_000;
 
 /// Largest page of a listing.
 pub const MAX_PAGE: usize = 1_000;
+
+/// Signals that are kept for a run, sent before a step waited for them. More are not a message but a stream.
+pub const MAX_SIGNALS: usize = 100;

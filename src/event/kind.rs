@@ -5,27 +5,10 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use super::reason::{HoldReason, Resolution, SkipReason};
 use crate::id::rfc3339;
 use crate::plan::Output;
 use crate::run::StepFailure;
-
-/// Why a step was skipped.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum SkipReason {
-    /// It failed for the last time, and its policy is [`Continue`](crate::OnFailure::Continue).
-    #[default]
-    Failed,
-    /// Its condition was false when its turn came: it was not called.
-    Condition,
-}
-
-impl SkipReason {
-    fn is_failed(&self) -> bool {
-        *self == Self::Failed
-    }
-}
 
 /// What an event says, by type.
 ///
@@ -76,6 +59,31 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339::maybe")]
         until: Option<SystemTime>,
     },
+    /// A signal came for the run. It is kept until a step takes it.
+    #[serde(rename = "signal.received")]
+    SignalReceived {
+        /// The signal's name.
+        signal: Arc<str>,
+    },
+    /// A run that was over, or was held, is tried again.
+    #[serde(rename = "plan.retried")]
+    PlanRetried {
+        /// Which generation of the run this is, from 2.
+        generation: u32,
+        /// The step that it goes on from.
+        task_id: Arc<str>,
+        /// How many steps before it count as completed.
+        completed: usize,
+    },
+    /// The plan failed, or was cancelled, and what its steps did is about to be undone.
+    #[serde(rename = "plan.compensating")]
+    PlanCompensating {
+        /// How many steps there are to undo.
+        steps: usize,
+    },
+    /// The plan failed, or was cancelled, and all that was to be undone is.
+    #[serde(rename = "plan.compensated")]
+    PlanCompensated {},
     /// Blocking code runs that was told to stop, since the plan was cancelled or came to a limit; it is waited for.
     #[serde(rename = "plan.stopping")]
     PlanStopping {},
@@ -160,6 +168,83 @@ pub enum EventKind {
         /// When the next one starts.
         #[serde(with = "rfc3339")]
         next_attempt_at: SystemTime,
+    },
+    /// A step that only waits has begun to, or goes on with it after a restart or a pause.
+    #[serde(rename = "task.sleeping")]
+    TaskSleeping {
+        /// The step.
+        task_id: Arc<str>,
+        /// Until when.
+        #[serde(with = "rfc3339")]
+        until: SystemTime,
+    },
+    /// A step has begun to wait for a signal, or goes on with it after a restart or a pause.
+    #[serde(rename = "task.awaiting_signal")]
+    TaskAwaitingSignal {
+        /// The step.
+        task_id: Arc<str>,
+        /// The signal's name.
+        signal: Arc<str>,
+        /// When it has waited for too long; not there where it waits for ever.
+        #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339::maybe")]
+        until: Option<SystemTime>,
+    },
+    /// An attempt was cut off, and it is about to be asked whether it had its effect.
+    #[serde(rename = "task.verifying")]
+    TaskVerifying {
+        /// The step.
+        task_id: Arc<str>,
+        /// Which attempt, from 1.
+        attempt: u32,
+    },
+    /// Somebody has to decide about a step: the plan waits for that.
+    #[serde(rename = "task.held")]
+    TaskHeld {
+        /// The step.
+        task_id: Arc<str>,
+        /// Which attempt, from 1.
+        attempt: u32,
+        /// Why.
+        reason: HoldReason,
+    },
+    /// Somebody has decided about a step that was held.
+    #[serde(rename = "task.resolved")]
+    TaskResolved {
+        /// The step.
+        task_id: Arc<str>,
+        /// How.
+        resolution: Resolution,
+    },
+    /// What a step did is about to be undone.
+    #[serde(rename = "task.compensating")]
+    TaskCompensating {
+        /// The step.
+        task_id: Arc<str>,
+        /// Which attempt of its compensation this is, from 1.
+        attempt: u32,
+    },
+    /// What a step did is undone.
+    #[serde(rename = "task.compensated")]
+    TaskCompensated {
+        /// The step.
+        task_id: Arc<str>,
+    },
+    /// An attempt to undo what a step did has failed.
+    #[serde(rename = "task.compensation_failed")]
+    TaskCompensationFailed {
+        /// The step.
+        task_id: Arc<str>,
+        /// Which attempt of its compensation, from 1.
+        attempt: u32,
+        /// Whether it is tried again.
+        #[serde(default)]
+        will_retry: bool,
+        /// When, if it is.
+        #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339::maybe")]
+        next_attempt_at: Option<SystemTime>,
+        /// Why.
+        #[serde(flatten)]
+        failure: Arc<StepFailure>,
     },
     /// The plan goes on without a step, whose result is null: it failed for the last time, or its condition was false.
     #[serde(rename = "task.skipped")]
@@ -250,58 +335,5 @@ impl<'de> Deserialize<'de> for EventKind {
             return Err(D::Error::custom("an event needs a `type` that is a text"));
         }
         Self::deserialize(Value::Object(fields)).map_err(D::Error::custom)
-    }
-}
-
-impl EventKind {
-    /// The type as text, for example `"task.started"`.
-    #[must_use]
-    pub fn event_type(&self) -> &str {
-        match self {
-            Self::PlanAccepted { .. } => "plan.accepted",
-            Self::PlanStarted {} => "plan.started",
-            Self::PlanPausing {} => "plan.pausing",
-            Self::PlanPaused {} => "plan.paused",
-            Self::PlanParked { .. } => "plan.parked",
-            Self::PlanStopping {} => "plan.stopping",
-            Self::PlanResumed { .. } => "plan.resumed",
-            Self::PlanInterrupted { .. } => "plan.interrupted",
-            Self::PlanCompleted {} => "plan.completed",
-            Self::PlanFailed { .. } => "plan.failed",
-            Self::PlanCancelled {} => "plan.cancelled",
-            Self::TaskStarted { .. } => "task.started",
-            Self::TaskCompleted { .. } => "task.completed",
-            Self::TaskRecovered { .. } => "task.recovered",
-            Self::TaskFailed { .. } => "task.failed",
-            Self::TaskWaiting { .. } => "task.waiting",
-            Self::TaskSkipped { .. } => "task.skipped",
-            Self::EscalationNeeded { .. } => "escalation.needed",
-            Self::BreakerOpened { .. } => "breaker.opened",
-            Self::BreakerHalfOpened { .. } => "breaker.half_opened",
-            Self::BreakerClosed { .. } => "breaker.closed",
-            Self::TaskCancelled { .. } => "task.cancelled",
-            Self::TaskProgress { .. } => "task.progress",
-            Self::SubscriptionLagged { .. } => "subscription.lagged",
-            Self::Custom { event_type, .. } => event_type,
-        }
-    }
-
-    /// The step the event is about, for `task.*` events, `plan.failed`, `plan.parked` and `escalation.needed`.
-    #[must_use]
-    pub fn task_id(&self) -> Option<&str> {
-        match self {
-            Self::PlanFailed { task_id, .. }
-            | Self::PlanParked { task_id, .. }
-            | Self::TaskWaiting { task_id, .. }
-            | Self::TaskSkipped { task_id, .. }
-            | Self::EscalationNeeded { task_id, .. }
-            | Self::TaskStarted { task_id, .. }
-            | Self::TaskCompleted { task_id, .. }
-            | Self::TaskRecovered { task_id }
-            | Self::TaskFailed { task_id, .. }
-            | Self::TaskCancelled { task_id, .. }
-            | Self::TaskProgress { task_id, .. } => Some(task_id),
-            _ => None,
-        }
     }
 }

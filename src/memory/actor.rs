@@ -10,6 +10,7 @@ use super::error::{MemoryError, StoreError};
 use super::messages::{Attach, Delete, Put, RecordBreaker};
 use super::outlet::Outlet;
 use super::read::Readers;
+use super::signal::{KeptSignal, RecordSignal};
 use super::store::Store;
 use super::volatile::VolatileStore;
 use super::write::{
@@ -375,6 +376,14 @@ impl Handler<RecordBreaker> for ProjectMemory {
 
     fn handle(&mut self, change: RecordBreaker, ctx: &mut Self::Context) -> Self::Result {
         self.write(Write::Breaker(Box::new(change)), ctx)
+    }
+}
+
+impl Handler<RecordSignal> for ProjectMemory {
+    type Result = Answer<Result<KeptSignal, MemoryError>>;
+
+    fn handle(&mut self, signal: RecordSignal, ctx: &mut Self::Context) -> Self::Result {
+        self.write(Write::Signal(Box::new(signal)), ctx)
     }
 }
 

@@ -1,7 +1,10 @@
 //! The write that everything is built on: one commit.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
+
+use serde_json::Value;
 
 use super::error::MemoryError;
 use crate::artifact::ArtifactData;
@@ -9,7 +12,7 @@ use crate::event::EventKind;
 use crate::plan::{Output, PlanRecord};
 use crate::project::Project;
 use crate::resilience::BreakerRecord;
-use crate::run::{Durability, RunId, RunState, StepFailure, StepProgress};
+use crate::run::{Durability, RunId, RunRecord, RunState, StepFailure, StepProgress, Undoing};
 
 /// One atomic write: a run's progress, an output, artifacts and events together, or nothing of it.
 ///
@@ -24,6 +27,8 @@ pub struct Commit {
     pub project: Project,
     /// Present in the first commit of a run: the run itself.
     pub accept: Option<Box<NewRun>>,
+    /// Present in the first commit of a generation behind the first: what it begins with.
+    pub reopen: Option<Box<Reopen>>,
     /// Where the run stands once this is stored.
     pub update: RunUpdate,
     /// The step that this commit completes, and what it returned.
@@ -32,6 +37,8 @@ pub struct Commit {
     pub artifacts: Vec<NewArtifact>,
     /// What happened, in order. The store numbers them.
     pub events: Vec<EventKind>,
+    /// The kept signal that becomes the output, by its number: it is not kept any more.
+    pub signal: Option<u64>,
     /// Circuit breakers that have changed with it: each takes the place of the record of its name.
     pub breakers: Vec<BreakerRecord>,
     /// How well it must be stored when it is acknowledged; the store's own setting where nothing is said.
@@ -47,10 +54,12 @@ impl Commit {
             run_id,
             project,
             accept: None,
+            reopen: None,
             update,
             output: None,
             artifacts,
             events,
+            signal: None,
             breakers,
             durability: None,
         }
@@ -77,6 +86,39 @@ impl NewRun {
     pub fn new(plan: PlanRecord, claim: Claim) -> Self {
         Self { plan, durability: None, deadline: None, claim }
     }
+}
+
+/// What a new generation of a run begins with.
+///
+/// The run was over, or cut off, or is held. Outputs from the step `from` on do not count any more; the artifacts that came
+/// of them stay, as the versions that they are. Its final time goes, and so does what was stored about its being undone.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Reopen {
+    /// Which generation it is: one more than the last.
+    pub generation: u32,
+    /// The first step whose output, if it is stored, does not count any more.
+    pub from: usize,
+    /// The plan that it goes on with, where that is another one.
+    pub plan: Option<PlanRecord>,
+    /// The inputs that take the place of those in the plan, all of them.
+    pub set_inputs: BTreeMap<usize, Arc<Value>>,
+    /// When it must be done.
+    pub deadline: Option<SystemTime>,
+}
+
+impl Reopen {
+    /// A generation in which the outputs before the step `from` count.
+    #[must_use]
+    pub fn new(generation: u32, from: usize) -> Self {
+        Self { generation, from, plan: None, set_inputs: BTreeMap::new(), deadline: None }
+    }
+}
+
+/// Sets what a record says of its plan.
+pub(super) fn describe(record: &mut RunRecord, plan: &PlanRecord) {
+    (record.name, record.steps) = (plan.shared_name().cloned(), plan.len());
+    record.self_contained = plan.is_self_contained();
 }
 
 /// The right to run a run, so that two orchestrators over one memory never run the same one. Memory gives it to one at a
@@ -114,6 +156,8 @@ pub struct RunUpdate {
     pub failure: Option<Arc<StepFailure>>,
     /// Why it is interrupted, if it is.
     pub reason: Option<Arc<str>>,
+    /// How far it is with undoing what its steps did.
+    pub undoing: Option<Arc<Undoing>>,
 }
 
 impl RunUpdate {
@@ -128,6 +172,7 @@ impl RunUpdate {
             pausing: false,
             failure: None,
             reason: None,
+            undoing: None,
         }
     }
 }
@@ -135,7 +180,7 @@ impl RunUpdate {
 /// The step that a commit completes, and what it returned.
 ///
 /// Its artifact, which the store keeps too, is the next version of `task:{step_id}`: of the type `task_result`, with the meta
-/// `{"step": …, "step_id": …}`, and with [`Output::to_data`] for content.
+/// `{"step": …, "step_id": …}` (and `"generation"`, behind the first), and with [`Output::to_data`] for content.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct StepOutput {
@@ -145,13 +190,15 @@ pub struct StepOutput {
     pub step_id: Arc<str>,
     /// What it returned.
     pub output: Output,
+    /// It was skipped, and its output is null for that.
+    pub skipped: bool,
 }
 
 impl StepOutput {
     /// The output of the step with this index and id.
     #[must_use]
     pub fn new(step: usize, step_id: Arc<str>, output: Output) -> Self {
-        Self { step, step_id, output }
+        Self { step, step_id, output, skipped: false }
     }
 }
 

@@ -5,7 +5,7 @@ use actix::MailboxError;
 
 use super::access::Operation;
 use crate::id::IdFault;
-use crate::limits::{MAX_ARTIFACT_BYTES, MAX_JSON_DEPTH, MAX_META_BYTES};
+use crate::limits::{MAX_ARTIFACT_BYTES, MAX_JSON_DEPTH, MAX_META_BYTES, MAX_SIGNALS};
 use crate::project::Project;
 use crate::run::RunId;
 
@@ -60,6 +60,22 @@ pub enum MemoryError {
     RunExists {
         /// The id.
         run_id: RunId,
+    },
+    /// There is no run with this id.
+    #[error("there is no run {run_id}")]
+    UnknownRun {
+        /// The id.
+        run_id: RunId,
+    },
+    /// So many signals are kept for the run already, and none of them was waited for.
+    #[error(
+        "run {run_id} keeps {kept} signals that nothing has waited for; no more than {MAX_SIGNALS} are kept"
+    )]
+    TooManySignals {
+        /// The run.
+        run_id: RunId,
+        /// How many it keeps.
+        kept: usize,
     },
     /// Somebody else over the same memory runs this run, or is about to.
     #[error("run {run_id} is held by somebody else over the same memory")]

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::artifact::{Artifact, ArtifactData, TASK_PREFIX, task_key, task_result};
+use crate::artifact::{Artifact, ArtifactData, TASK_PREFIX, step_meta, task_key, task_result};
 use crate::plan::Output;
 use crate::project::Project;
 use crate::run::RunId;
@@ -135,8 +135,9 @@ pub(super) struct Kept {
 
 #[derive(Debug)]
 pub(super) enum Content {
-    /// The result of the step with this index, as it was returned: its artifact is made when it is read.
-    Result(usize, Output),
+    /// The result of a step, as it was returned: its artifact is made when it is read. The step's place, and the generation of
+    /// its run, in as little room as one number takes.
+    Result(u32, u32, Output),
     /// In a box, since most artifacts are results.
     Other(Box<Other>),
 }
@@ -150,12 +151,9 @@ pub(super) struct Other {
 
 #[derive(Debug)]
 pub(super) enum Meta {
-    Step(usize, Arc<str>),
+    /// The step, its id, and the generation of its run.
+    Step(usize, Arc<str>, u32),
     Free(Map<String, Value>),
-}
-
-fn step_meta(step: usize, step_id: &str) -> Map<String, Value> {
-    Map::from_iter([("step".to_owned(), Value::from(step)), ("step_id".to_owned(), Value::from(step_id))])
 }
 
 impl Kept {
@@ -166,13 +164,13 @@ impl Kept {
 
     pub(super) fn to_artifact(&self, project: &Project, key: &str) -> Artifact {
         let (artifact_type, meta, data) = match &self.content {
-            Content::Result(step, output) => {
+            Content::Result(step, generation, output) => {
                 let step_id = key.strip_prefix(TASK_PREFIX).unwrap_or(key);
-                (task_result(), step_meta(*step, step_id), output.to_data())
+                (task_result(), step_meta(*step as usize, step_id, *generation), output.to_data())
             }
             Content::Other(other) => {
                 let meta = match &other.meta {
-                    Meta::Step(step, step_id) => step_meta(*step, step_id),
+                    Meta::Step(step, step_id, generation) => step_meta(*step, step_id, *generation),
                     Meta::Free(map) => map.clone(),
                 };
                 (Arc::clone(&other.artifact_type), meta, other.data.clone())

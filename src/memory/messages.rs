@@ -3,12 +3,12 @@ use std::sync::Arc;
 use actix::{Message, Recipient};
 use serde_json::{Map, Value};
 
-use super::commit::{Claim, Committed};
+use super::commit::Committed;
 use super::error::MemoryError;
 use crate::artifact::{Artifact, ArtifactData};
 use crate::bus::Publish;
 use crate::event::{Event, EventKind};
-use crate::plan::{Output, PlanRecord};
+use crate::plan::Output;
 use crate::project::Project;
 use crate::resilience::BreakerRecord;
 use crate::run::{RunId, RunRecord};
@@ -256,48 +256,6 @@ impl ListRuns {
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Option<Vec<Output>>, MemoryError>")]
 pub struct GetOutputs(pub RunId);
-
-/// Reads everything about a run, to answer for it or to go on with it, and claims it unless it is finished. A run that is
-/// not known, but that somebody else has claimed, is [`MemoryError::RunHeld`].
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "Result<Option<FoundRun>, MemoryError>")]
-#[non_exhaustive]
-pub struct FindRun {
-    /// The run.
-    pub run_id: RunId,
-    /// Who would go on with it.
-    pub claim: Claim,
-}
-
-impl FindRun {
-    /// Finds a run for the holder of this claim.
-    #[must_use]
-    pub fn new(run_id: RunId, claim: Claim) -> Self {
-        Self { run_id, claim }
-    }
-}
-
-/// A run, its plan, and the outputs that it has stored so far.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct FoundRun {
-    /// Where it stands.
-    pub record: RunRecord,
-    /// Its plan.
-    pub plan: PlanRecord,
-    /// Its outputs, in step order.
-    pub outputs: Vec<Output>,
-    /// Whether it is unfinished and the claim was granted: nobody else runs it.
-    pub claimed: bool,
-}
-
-impl FoundRun {
-    /// What a memory found.
-    #[must_use]
-    pub fn new(record: RunRecord, plan: PlanRecord, outputs: Vec<Output>, claimed: bool) -> Self {
-        Self { record, plan, outputs, claimed }
-    }
-}
 
 /// Lists the runs that have not come to a final state, in the order in which they were accepted, a page at a time.
 #[derive(Debug, Clone, Default, Message)]

@@ -8,10 +8,12 @@ mod actor;
 mod claims;
 mod commit;
 mod error;
+mod found;
 mod kept;
 mod messages;
 mod outlet;
 mod read;
+mod signal;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;
@@ -20,12 +22,14 @@ mod write;
 
 pub use access::{Access, Operation};
 pub use actor::ProjectMemory;
-pub use commit::{Claim, Commit, Committed, NewArtifact, NewRun, RunUpdate, StepOutput};
+pub use commit::{Claim, Commit, Committed, NewArtifact, NewRun, Reopen, RunUpdate, StepOutput};
 pub use error::{MemoryError, StoreError};
+pub use found::{FindRun, FoundRun};
 pub use messages::{
-    Attach, Delete, FindRun, FoundRun, Get, GetOutputs, GetRun, ListBreakers, ListKeys, ListRuns,
-    ListUnfinished, ListVersions, Put, ReadHistory, RecordBreaker,
+    Attach, Delete, Get, GetOutputs, GetRun, ListBreakers, ListKeys, ListRuns, ListUnfinished, ListVersions,
+    Put, ReadHistory, RecordBreaker,
 };
+pub use signal::{KeptSignal, RecordSignal};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{LockHolder, OpenError, SqliteStore};
 #[cfg(any(test, feature = "sqlite", feature = "testing"))]

@@ -10,9 +10,9 @@ use tokio::sync::Semaphore;
 use super::access::Operation;
 use super::actor::ProjectMemory;
 use super::error::{MemoryError, StoreError};
+use super::found::{FindRun, FoundRun};
 use super::messages::{
-    FindRun, FoundRun, Get, GetOutputs, GetRun, ListBreakers, ListKeys, ListRuns, ListUnfinished,
-    ListVersions, ReadHistory,
+    Get, GetOutputs, GetRun, ListBreakers, ListKeys, ListRuns, ListUnfinished, ListVersions, ReadHistory,
 };
 use super::store::Reader;
 use super::write::guard;
@@ -193,8 +193,9 @@ impl Handler<FindRun> for ProjectMemory {
                 return if granted { Ok(None) } else { Err(MemoryError::RunHeld { run_id }) };
             };
             let outputs = store.outputs(&run_id)?.unwrap_or_default();
+            let (skipped, signals) = (store.skipped(&run_id)?, store.signals(&run_id)?);
             let claimed = granted && !record.state.is_final();
-            Ok(Some(FoundRun::new(record, plan, outputs, claimed)))
+            Ok(Some(FoundRun { skipped, signals, ..FoundRun::new(record, plan, outputs, claimed) }))
         })
     }
 }

@@ -3,6 +3,7 @@ use std::time::SystemTime;
 use super::commit::Commit;
 use super::error::{MemoryError, StoreError};
 use super::messages::{Put, RecordBreaker};
+use super::signal::{KeptSignal, RecordSignal};
 use crate::artifact::Artifact;
 use crate::event::Event;
 use crate::plan::{Output, PlanRecord};
@@ -23,6 +24,8 @@ use crate::run::{Durability, RunId, RunRecord};
 ///   on.
 /// - **Numbered**: the events of the store's commits have the sequence numbers 1, 2, 3 … without a gap, in the order
 ///   of the commits. A commit that is refused uses none.
+/// - **Generations**: what a [`Reopen`](super::Reopen) withdraws is gone from the outputs, and from nothing else: artifacts and
+///   events, with the results in them, read as before.
 /// - **Versioned**: an artifact's version is one more than the largest its key ever had; a key whose last version is
 ///   deleted starts anew at 1.
 pub trait Store: Reader {
@@ -88,6 +91,17 @@ pub trait Store: Reader {
     /// # Errors
     /// The store failed; whether it is stored is unknown.
     fn record_breaker(&mut self, change: RecordBreaker, at: SystemTime) -> Result<Vec<Event>, MemoryError>;
+
+    /// Keeps a signal for a run, and answers with it and with its event, as that is stored. The signal's number is that of the
+    /// event. How many a run may keep was checked before.
+    ///
+    /// # Errors
+    /// [`MemoryError::UnknownRun`]: nothing is written. The store failed: it is unknown whether it is stored.
+    fn record_signal(
+        &mut self,
+        signal: RecordSignal,
+        at: SystemTime,
+    ) -> Result<(KeptSignal, Vec<Event>), MemoryError>;
 
     /// Makes everything that was stored with [`Durability::Relaxed`] survive a power loss too.
     ///
@@ -191,6 +205,18 @@ pub trait Reader: Send + 'static {
     /// The store failed.
     fn outputs(&self, run_id: &RunId) -> Result<Option<Vec<Output>>, StoreError>;
 
+    /// Lists the places of the steps of a run whose outputs are null because they were skipped, in order.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn skipped(&self, run_id: &RunId) -> Result<Vec<usize>, StoreError>;
+
+    /// Reads the signals that are kept for a run, in the order of their numbers.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn signals(&self, run_id: &RunId) -> Result<Vec<KeptSignal>, StoreError>;
+
     /// Reads what is stored of circuit breakers, in the order of their names.
     ///
     /// # Errors
@@ -241,6 +267,10 @@ macro_rules! delegate_reader {
                 outputs(
                     run_id: &$crate::run::RunId
                 ) -> Result<Option<Vec<$crate::plan::Output>>, $crate::memory::StoreError>;
+                skipped(run_id: &$crate::run::RunId) -> Result<Vec<usize>, $crate::memory::StoreError>;
+                signals(
+                    run_id: &$crate::run::RunId
+                ) -> Result<Vec<$crate::memory::KeptSignal>, $crate::memory::StoreError>;
                 breakers() -> Result<Vec<$crate::resilience::BreakerRecord>, $crate::memory::StoreError>;
                 events(
                     after: u64, limit: usize

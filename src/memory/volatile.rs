@@ -2,10 +2,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::commit::{Commit, NewArtifact, NewRun, RunUpdate, StepOutput};
+use super::commit::{Commit, NewArtifact, NewRun, Reopen, RunUpdate, StepOutput, describe};
 use super::error::{MemoryError, StoreError};
 use super::kept::{Content, Kept, Keys, Meta, Other};
 use super::messages::{Put, RecordBreaker};
+use super::signal::{KeptSignal, RecordSignal};
 use super::store::{Reader, Store};
 use crate::artifact::Artifact;
 use crate::event::{Event, EventKind};
@@ -41,6 +42,9 @@ struct Run {
     record: RunRecord,
     plan: PlanRecord,
     outputs: Vec<Output>,
+    /// The places of the outputs of steps that were skipped.
+    skipped: Vec<usize>,
+    signals: Vec<KeptSignal>,
     /// When the turn of the step at its cursor came.
     turn: Option<SystemTime>,
     /// The last event that was stored before its first.
@@ -60,34 +64,58 @@ impl VolatileStore {
         }
         self.accepted += 1;
         let mut record = RunRecord::new(run_id.clone(), project.clone(), new.plan.len(), at);
-        record.name = new.plan.shared_name().cloned();
-        record.self_contained = new.plan.is_self_contained();
+        describe(&mut record, &new.plan);
         (record.durability, record.deadline) = (new.durability, new.deadline);
         self.runs.insert(
             self.accepted,
-            Run { record, plan: new.plan, outputs: Vec::new(), turn: None, before: self.last_seq },
+            Run {
+                record,
+                plan: new.plan,
+                outputs: Vec::new(),
+                skipped: Vec::new(),
+                signals: Vec::new(),
+                turn: None,
+                before: self.last_seq,
+            },
         );
         self.run_order.insert(run_id.clone(), self.accepted);
         Ok(())
     }
 
-    /// Answers whether the run is known.
+    /// Opens the next generation of a run that is known.
+    fn reopen_run(&mut self, run_id: &RunId, reopen: Reopen) {
+        let Some(order) = self.run_order.get(run_id).copied() else { return };
+        self.finished.retain(|finished| *finished != order);
+        let Some(run) = self.runs.get_mut(&order) else { return };
+        let Reopen { generation, from, plan, set_inputs, deadline } = reopen;
+        if let Some(plan) = plan {
+            describe(&mut run.record, &plan);
+            run.plan = plan;
+        }
+        run.outputs.truncate(from);
+        run.skipped.retain(|step| *step < from);
+        let record = &mut run.record;
+        (record.generation, record.set_inputs, record.deadline) = (generation, set_inputs, deadline);
+        record.finished_at = None;
+    }
+
+    /// Answers the generation of the run, if it is known.
     fn advance(
         &mut self,
         run_id: &RunId,
         update: RunUpdate,
         completed: Option<&StepOutput>,
         at: SystemTime,
-    ) -> bool {
+    ) -> Option<u32> {
         if self.runs.get(&self.latest).is_none_or(|run| run.record.run_id != *run_id) {
-            let Some(order) = self.run_order.get(run_id) else { return false };
-            self.latest = *order;
+            self.latest = *self.run_order.get(run_id)?;
         }
-        let Some(Run { record, outputs, turn, .. }) = self.runs.get_mut(&self.latest) else { return false };
+        let Run { record, outputs, skipped, turn, .. } = self.runs.get_mut(&self.latest)?;
         let was_final = record.state.is_final();
-        let RunUpdate { state, cursor, attempt, step, pausing, failure, reason } = update;
+        let generation = record.generation;
+        let RunUpdate { state, cursor, attempt, step, pausing, failure, reason, undoing } = update;
         (record.cursor, record.attempt, record.failure, record.reason) = (cursor, attempt, failure, reason);
-        (record.step, record.pausing) = (step, pausing);
+        (record.step, record.pausing, record.undoing) = (step, pausing, undoing);
         record.enter(state, at);
         if completed.is_some() {
             *turn = Some(at);
@@ -96,13 +124,16 @@ impl VolatileStore {
         if state.is_final() && !was_final {
             self.finished.push_back(self.latest);
         }
-        if let Some(StepOutput { step, output, .. }) = completed {
+        if let Some(StepOutput { step, output, skipped: is_skipped, .. }) = completed {
             if outputs.is_empty() {
                 // All at once, since most plans come to their end, and growing by and by copies everything twice.
                 outputs.reserve_exact(record.steps);
             }
             outputs.truncate(*step);
             outputs.push(output.clone());
+            if *is_skipped {
+                skipped.push(*step);
+            }
         }
         while self.finished.len() > VOLATILE_FINISHED_RUNS {
             let oldest = self.finished.pop_front().and_then(|order| self.runs.remove(&order));
@@ -110,7 +141,7 @@ impl VolatileStore {
                 self.run_order.remove(&oldest.record.run_id);
             }
         }
-        true
+        Some(generation)
     }
 
     #[inline]
@@ -149,27 +180,34 @@ impl VolatileStore {
 
 impl Store for VolatileStore {
     fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
-        let Commit { run_id, project, accept, update, output, artifacts, events, breakers, durability: _ } =
-            commit;
+        let Commit { run_id, project, accept, reopen, update, output, artifacts, events, .. } = commit;
         // The only steps that can fail come first, so that nothing is half done.
         if let Some(new) = accept {
             self.accept(&run_id, &project, *new, at)?;
         }
-        if !self.advance(&run_id, update, output.as_ref(), at) {
+        if let Some(reopen) = reopen {
+            self.reopen_run(&run_id, *reopen);
+        }
+        let Some(generation) = self.advance(&run_id, update, output.as_ref(), at) else {
             return Err(StoreError::new(format!("run {run_id} was never accepted")).into());
+        };
+        if let Some((taken, run)) = commit.signal.zip(self.runs.get_mut(&self.latest)) {
+            run.signals.retain(|signal| signal.no != taken);
         }
         let (ids, at) = Ids::at(at);
         if output.is_some() || !artifacts.is_empty() {
             let keys = self.projects.entry(project).or_default();
             let new = |content| Kept::new(ids.make(), at, Some(run_id.clone()), content);
-            if let Some(StepOutput { step, step_id, output }) = output {
-                keys.keep_result(step_id, new(Content::Result(step, output)));
+            if let Some(StepOutput { step, step_id, output, .. }) = output {
+                let step = u32::try_from(step).unwrap_or(u32::MAX);
+                keys.keep_result(step_id, new(Content::Result(step, generation, output)));
             }
             for NewArtifact { key, artifact_type, step: (step, step_id), data } in artifacts {
-                let meta = Meta::Step(step, step_id);
+                let meta = Meta::Step(step, step_id, generation);
                 keys.keep(&key, new(Content::Other(Box::new(Other { artifact_type, meta, data }))));
             }
         }
+        let breakers = commit.breakers;
         self.breakers.extend(breakers.into_iter().map(|breaker| (Arc::clone(&breaker.name), breaker)));
         let mut stored = Vec::with_capacity(events.len());
         for kind in events {
@@ -182,6 +220,20 @@ impl Store for VolatileStore {
         let RecordBreaker { record, event } = change;
         self.breakers.insert(Arc::clone(&record.name), record);
         Ok(vec![self.tell(None, event, Ids::at(at))])
+    }
+
+    fn record_signal(
+        &mut self,
+        signal: RecordSignal,
+        at: SystemTime,
+    ) -> Result<(KeptSignal, Vec<Event>), MemoryError> {
+        let RecordSignal { run_id, name, payload } = signal;
+        let run = self.run_order.get(&run_id).and_then(|order| self.runs.get_mut(order));
+        let Some(run) = run else { return Err(MemoryError::UnknownRun { run_id }) };
+        let kept = KeptSignal::new(self.last_seq + 1, name, payload);
+        run.signals.push(kept.clone());
+        let received = EventKind::SignalReceived { signal: Arc::clone(&kept.name) };
+        Ok((kept, vec![self.tell(Some(run_id), received, Ids::at(at))]))
     }
 
     fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, MemoryError> {
@@ -248,6 +300,14 @@ impl Reader for VolatileStore {
 
     fn outputs(&self, run_id: &RunId) -> Result<Option<Vec<Output>>, StoreError> {
         Ok(self.run_by_id(run_id).map(|run| run.outputs.clone()))
+    }
+
+    fn skipped(&self, run_id: &RunId) -> Result<Vec<usize>, StoreError> {
+        Ok(self.run_by_id(run_id).map(|run| run.skipped.clone()).unwrap_or_default())
+    }
+
+    fn signals(&self, run_id: &RunId) -> Result<Vec<KeptSignal>, StoreError> {
+        Ok(self.run_by_id(run_id).map(|run| run.signals.clone()).unwrap_or_default())
     }
 
     fn breakers(&self) -> Result<Vec<BreakerRecord>, StoreError> {

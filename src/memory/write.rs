@@ -10,13 +10,14 @@ use actix::{Actor, Message};
 use super::commit::{Commit, Committed};
 use super::error::{MemoryError, StoreError};
 use super::messages::{Delete, Put, RecordBreaker};
+use super::signal::{KeptSignal, RecordSignal};
 use super::store::Store;
 use crate::artifact::Artifact;
 use crate::event::Event;
 use crate::id::to_micros;
 use crate::isolate::catch;
 use crate::json;
-use crate::limits::{MAX_BATCH, MAX_META_BYTES, MAX_PAGE};
+use crate::limits::{MAX_BATCH, MAX_META_BYTES, MAX_PAGE, MAX_SIGNALS};
 use crate::run::Durability;
 
 /// One write. Small, since it is moved from list to list.
@@ -25,6 +26,7 @@ pub(crate) enum Write {
     Put(Box<Put>),
     Delete(Box<Delete>),
     Breaker(Box<RecordBreaker>),
+    Signal(Box<RecordSignal>),
 }
 
 /// What became of it.
@@ -32,6 +34,7 @@ pub(crate) enum Written {
     Committed(Vec<Event>),
     Put(Box<Artifact>),
     Deleted(bool),
+    Signal(KeptSignal, Vec<Event>),
 }
 
 pub(crate) type WriteResult = Result<Written, MemoryError>;
@@ -39,7 +42,7 @@ pub(crate) type WriteResult = Result<Written, MemoryError>;
 /// The events to publish of a write.
 pub(crate) fn take_events(result: &mut WriteResult) -> Vec<Event> {
     match result {
-        Ok(Written::Committed(events)) => std::mem::take(events),
+        Ok(Written::Committed(events) | Written::Signal(_, events)) => std::mem::take(events),
         _ => Vec::new(),
     }
 }
@@ -69,6 +72,13 @@ impl Write {
                 store.delete(&delete.project, &delete.key, delete.version).map(Written::Deleted)
             }
             Self::Breaker(change) => store.record_breaker(*change, at).map(Written::Committed),
+            Self::Signal(signal) => {
+                let kept = store.signals(&signal.run_id)?.len();
+                if kept >= MAX_SIGNALS {
+                    return Err(MemoryError::TooManySignals { run_id: signal.run_id, kept });
+                }
+                store.record_signal(*signal, at).map(|(signal, events)| Written::Signal(signal, events))
+            }
         }
     }
 }
@@ -183,6 +193,7 @@ pub(crate) enum Waiter {
     Commit(Option<OneshotSender<Result<Committed, MemoryError>>>),
     Put(Option<OneshotSender<Result<Artifact, MemoryError>>>),
     Delete(Option<OneshotSender<Result<bool, MemoryError>>>),
+    Signal(Option<OneshotSender<Result<KeptSignal, MemoryError>>>),
 }
 
 impl Waiter {
@@ -191,6 +202,7 @@ impl Waiter {
             Self::Commit(waiter) => reply(waiter, Queueable::of(result, at)),
             Self::Put(waiter) => reply(waiter, Queueable::of(result, at)),
             Self::Delete(waiter) => reply(waiter, Queueable::of(result, at)),
+            Self::Signal(waiter) => reply(waiter, Queueable::of(result, at)),
         }
     }
 }
@@ -275,6 +287,19 @@ impl Queueable for Result<bool, MemoryError> {
 
     fn of(result: WriteResult, _: SystemTime) -> Self {
         Ok(matches!(result?, Written::Deleted(true)))
+    }
+}
+
+impl Queueable for Result<KeptSignal, MemoryError> {
+    fn waiter(sender: Option<OneshotSender<Self>>) -> Waiter {
+        Waiter::Signal(sender)
+    }
+
+    fn of(result: WriteResult, _: SystemTime) -> Self {
+        match result? {
+            Written::Signal(signal, _) => Ok(signal),
+            _ => Err(MemoryError::Stopped),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use super::messages::CancelOutcome;
 use super::runner::{Flow, Runner, produce};
 use super::watch::Request;
 use crate::limits::TIMEOUT_GRACE;
-use crate::plan::{BreakerOpen, Callable, LimitExceeded, Output, Policy, StepError};
+use crate::plan::{BreakerOpen, Callable, LimitExceeded, Output, Policy, Role, StepError};
 use crate::run::{FailureKind, RunState, StepFailure};
 
 type StepResult = Result<Output, StepError>;
@@ -118,8 +118,13 @@ impl Runner {
         if !fallback {
             return self.callables.steps.get(cursor);
         }
-        let own = self.plan().get(cursor)?.step.policy_code().and_then(|code| code.fallback.as_ref());
-        own.or_else(|| self.callables.fallbacks.get(&cursor))
+        self.other(cursor, Role::Fallback)
+    }
+
+    /// What a step has a callable for, besides what it does.
+    pub(super) fn other(&self, cursor: usize, role: Role) -> Option<&Callable> {
+        let own = self.plan().get(cursor)?.step.policy_code().and_then(|code| code.callable(role));
+        own.or_else(|| self.callables.others.get(&(cursor, role)))
     }
 
     /// Waits for the end of a call, and does meanwhile what else there is to do.

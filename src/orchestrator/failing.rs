@@ -54,7 +54,7 @@ impl Runner {
             return (Then::Retry(retry_at), escalate);
         }
         match policy.on_failure {
-            Handling::Abort => (Then::Abort, escalate),
+            Handling::Abort | Handling::Hold => (Then::Abort, escalate),
             Handling::Fallback | Handling::FallbackNamed(_) => (Then::Fallback, escalate),
             Handling::Continue if at.pausing => (Then::Continue(Ahead::Go), escalate),
             Handling::Continue => (Then::Continue(self.next(at.cursor + 1, &Output::null())), escalate),

@@ -12,7 +12,7 @@ use super::line::Ticket;
 use super::status::RunInfo;
 use crate::allocator::ResolveError;
 use crate::memory::{Claim, Committed, FoundRun, MemoryError};
-use crate::plan::Callable;
+use crate::plan::{Callable, Role};
 use crate::resilience::BreakerRecord;
 use crate::run::RunId;
 
@@ -49,11 +49,11 @@ pub(crate) enum Happened {
     Orphaned,
 }
 
-/// The callables of a plan, and the fallbacks that steps left to the allocator, by their place.
+/// The callables of a plan, and what steps left to the allocator besides, by their place and what it is for.
 #[derive(Default)]
 pub(crate) struct Callables {
     pub(crate) steps: Vec<Callable>,
-    pub(crate) fallbacks: HashMap<usize, Callable>,
+    pub(crate) others: HashMap<(usize, Role), Callable>,
 }
 
 /// What an orchestrator finds when it starts.

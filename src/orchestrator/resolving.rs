@@ -1,4 +1,4 @@
-//! Asks the allocator for the callables of a plan, and of its fallbacks.
+//! Asks the allocator for the callables of a plan: those of its steps, and what they have besides.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use super::line::Ticket;
 use super::links::Links;
 use crate::allocator::Resolve;
 use crate::limits::RESOLVE_TIMEOUT;
-use crate::plan::{Callable, CheckedPlan, Step};
+use crate::plan::{Callable, CheckedPlan, Role, Step};
 
 impl ExecutionOrchestrator {
     /// Asks the allocator for the callables of a plan.
@@ -22,16 +22,14 @@ impl ExecutionOrchestrator {
         let Some(waiting) = self.waiting.get(&ticket) else { return };
         // Sent here, so that plans reach the allocator in their order.
         let request = self.links.resolve.send(Resolve::new(Arc::clone(&waiting.plan)));
-        let fallbacks = match waiting.plan.has_policies() {
-            true => waiting.plan.record().named_fallbacks().unzip(),
-            false => (Vec::new(), Vec::new()),
+        let asked = match waiting.plan.has_policies() {
+            true => Role::ALL.map(|role| (role, waiting.plan.record().named(role).unzip())).into(),
+            false => Vec::new(),
         };
         let (links, myself) = (Rc::clone(&self.links), ctx.address().downgrade());
         actix::spawn(async move {
             let answer = match resolved(request).await {
-                Ok(steps) => {
-                    resolve_fallbacks(&links, fallbacks).await.map(|fallbacks| Callables { steps, fallbacks })
-                }
+                Ok(steps) => resolve_others(&links, asked).await.map(|others| Callables { steps, others }),
                 Err(error) => Err(error),
             };
             tell(&myself, Happened::Resolved { ticket, answer });
@@ -87,27 +85,31 @@ async fn resolved(request: RecipientRequest<Resolve>) -> Result<Vec<Callable>, U
     }
 }
 
-/// Fallbacks that were left to the allocator are steps to it like all others.
-async fn resolve_fallbacks(
+/// What is left to the allocator besides are steps to it like all others: those of one role at a time, since a step may have
+/// several.
+async fn resolve_others(
     links: &Links,
-    (places, steps): (Vec<usize>, Vec<Step>),
-) -> Result<HashMap<usize, Callable>, Unresolved> {
-    if places.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let Some(plan) = CheckedPlan::question(steps) else {
-        return Err(Unresolved::Allocator("was not asked, for its question was not valid".to_owned()));
-    };
-    match resolved(links.resolve.send(Resolve::new(Arc::new(plan)))).await {
-        Ok(callables) if callables.len() == places.len() => Ok(places.into_iter().zip(callables).collect()),
-        Ok(callables) => {
-            let (got, steps) = (callables.len(), places.len());
-            Err(Unresolved::Allocator(format!("gave callables for {got} of {steps} fallbacks")))
+    asked: Vec<(Role, (Vec<usize>, Vec<Step>))>,
+) -> Result<HashMap<(usize, Role), Callable>, Unresolved> {
+    let mut found = HashMap::new();
+    for (role, (places, steps)) in asked.into_iter().filter(|(_, (places, _))| !places.is_empty()) {
+        let Some(plan) = CheckedPlan::question(steps) else {
+            return Err(Unresolved::Allocator("was not asked, for its question was not valid".to_owned()));
+        };
+        match resolved(links.resolve.send(Resolve::new(Arc::new(plan)))).await {
+            Ok(callables) if callables.len() == places.len() => {
+                found.extend(places.into_iter().map(|place| (place, role)).zip(callables));
+            }
+            Ok(callables) => {
+                let (got, steps, role) = (callables.len(), places.len(), role.as_str());
+                return Err(Unresolved::Allocator(format!("gave callables for {got} of {steps} {role}s")));
+            }
+            Err(Unresolved::Step(mut error)) => {
+                error.index = places.get(error.index).copied().unwrap_or(error.index);
+                return Err(Unresolved::Step(error));
+            }
+            Err(error) => return Err(error),
         }
-        Err(Unresolved::Step(mut error)) => {
-            error.index = places.get(error.index).copied().unwrap_or(error.index);
-            Err(Unresolved::Step(error))
-        }
-        Err(error) => Err(error),
     }
+    Ok(found)
 }

@@ -237,7 +237,8 @@ fn check_step(id: &Arc<str>, index: usize, step: &Step, problems: &mut Problems)
     if json::is_too_deep(step.get_input()) || json::any_too_deep(step.attributes()) {
         problems.add(InvalidPlan::TooDeep { id: shorten(id), index })?;
     }
-    if let Some(Err(source)) = step.policy().map(Policy::check) {
+    let policy = step.policy().map_or(Ok(()), Policy::check);
+    if let Err(source) = policy.and_then(|()| step.check_wait()) {
         problems.add(InvalidPlan::Policy { id: shorten(id), index, source })?;
     }
     Ok(())

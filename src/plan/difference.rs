@@ -66,6 +66,15 @@ pub enum StepChange {
         /// Whether it is a template now.
         now: bool,
     },
+    /// It waits for something else; `None` is a step that calls something.
+    Wait {
+        /// The step.
+        id: String,
+        /// What was recorded, as JSON.
+        was: Option<String>,
+        /// What was given, likewise.
+        now: Option<String>,
+    },
     /// It runs on another condition; `None` is always.
     Condition {
         /// The step.
@@ -117,6 +126,10 @@ impl StepRecord {
             return Some(StepChange::Id { was: self.id().to_owned(), now: now.id().to_owned() });
         }
         let id = self.id().to_owned();
+        if self.wait != now.wait {
+            let wait = |step: &Self| step.wait.as_ref().map(|wait| canonical(&json::of(wait)));
+            return Some(StepChange::Wait { id, was: wait(self), now: wait(now) });
+        }
         if self.callable_name() != now.callable_name() {
             let name = |step: &Self| step.callable_name().map(str::to_owned);
             return Some(StepChange::Callable { id, was: name(self), now: name(now) });
@@ -167,6 +180,18 @@ impl fmt::Display for PlanDifference {
             }
             StepChange::Condition { id, was, now } => {
                 write!(f, "step {index} ({id:?}) ran {}, now {}", condition(was), condition(now))
+            }
+            StepChange::Wait { id, was, now } => {
+                let wait = |wait: &Option<String>| match wait {
+                    Some(wait) => format!("waited for {wait}"),
+                    None => "called something".to_owned(),
+                };
+                write!(
+                    f,
+                    "step {index} ({id:?}) {}; now it {}",
+                    wait(was),
+                    wait(now).replacen("ed ", "s ", 1)
+                )
             }
             StepChange::Removed { id } => write!(f, "step {index} ({id:?}) is missing"),
             StepChange::Added { id } => write!(f, "step {index} ({id:?}) is new"),

@@ -13,12 +13,14 @@ mod invalid;
 mod output;
 mod policy;
 mod record;
+mod recourse;
 #[cfg(feature = "expressions")]
 mod references;
 mod scope;
 mod step;
 #[cfg(feature = "expressions")]
 mod template;
+mod wait;
 
 pub use callable::Callable;
 pub(crate) use callable::Kind as CallableKind;
@@ -34,8 +36,10 @@ pub use into_callable::IntoCallable;
 pub(crate) use into_callable::marker::Typed;
 pub use invalid::InvalidPlan;
 pub use output::{IntoOutput, Json, Output};
-pub(crate) use policy::{Handling, Policy};
+pub(crate) use policy::{Handling, Policy, Role};
 pub use policy::{InvalidPolicy, OnFailure, WhenOpen};
 pub use record::PlanRecord;
+pub use recourse::{OnInterrupted, Verdict};
 pub(crate) use scope::{RunScope, StagedArtifact};
 pub use step::{Plan, Step};
+pub use wait::Wait;

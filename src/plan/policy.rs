@@ -29,6 +29,8 @@ pub enum OnFailure {
     Fallback(Callable),
     /// The same, with a callable that the allocator finds by this name: so the plan can be resumed from what is stored.
     FallbackNamed(Arc<str>),
+    /// The run is held, without a slot, until somebody [decides](crate::ResolveStep) about the step.
+    Hold,
 }
 
 impl OnFailure {
@@ -78,6 +80,10 @@ pub(crate) struct Policy {
     pub(crate) on_failure: Handling,
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) escalate: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) on_interrupted: Interruption,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) compensation: Option<Compensation>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -94,6 +100,63 @@ pub(crate) enum Handling {
     /// There was a callable.
     Fallback,
     FallbackNamed(Arc<str>),
+    Hold,
+}
+
+/// [`OnInterrupted`](crate::OnInterrupted) without its callable.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Interruption {
+    #[default]
+    Rerun,
+    Hold,
+    /// There was a callable.
+    Verify,
+    VerifyNamed(Arc<str>),
+}
+
+/// How a step is undone.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Compensation {
+    pub(crate) by: UndoneBy,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) retry: Retry,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// What undoes a step.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum UndoneBy {
+    /// Nothing was said yet, which is not enough.
+    #[default]
+    Nothing,
+    /// There was a callable.
+    Closure,
+    Named(Arc<str>),
+}
+
+/// What a step may have a callable for, besides what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Role {
+    Fallback,
+    Verification,
+    Compensation,
+}
+
+impl Role {
+    pub(crate) const ALL: [Self; 3] = [Self::Fallback, Self::Verification, Self::Compensation];
+
+    /// What such a callable is called, in a sentence.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Fallback => "fallback",
+            Self::Verification => "verification",
+            Self::Compensation => "compensation",
+        }
+    }
 }
 
 type RetryIf = dyn Fn(&StepError) -> bool + Send + Sync;
@@ -103,6 +166,18 @@ type RetryIf = dyn Fn(&StepError) -> bool + Send + Sync;
 pub(crate) struct PolicyCode {
     pub(crate) retry_if: Option<Arc<RetryIf>>,
     pub(crate) fallback: Option<Callable>,
+    pub(crate) verification: Option<Callable>,
+    pub(crate) compensation: Option<Callable>,
+}
+
+impl PolicyCode {
+    pub(crate) fn callable(&self, role: Role) -> Option<&Callable> {
+        match role {
+            Role::Fallback => self.fallback.as_ref(),
+            Role::Verification => self.verification.as_ref(),
+            Role::Compensation => self.compensation.as_ref(),
+        }
+    }
 }
 
 impl Policy {
@@ -116,15 +191,43 @@ impl Policy {
             Some("decided about retries by a closure")
         } else if self.on_failure == Handling::Fallback {
             Some("had a closure as its fallback")
+        } else if self.on_interrupted == Interruption::Verify {
+            Some("was verified by a closure")
+        } else if self.compensation.as_ref().is_some_and(|undo| undo.by == UndoneBy::Closure) {
+            Some("was undone by a closure")
         } else {
             None
         }
     }
 
+    /// The name of the callable that the allocator finds for a role.
+    pub(crate) fn named(&self, role: Role) -> Option<&Arc<str>> {
+        match (role, &self.on_failure, &self.on_interrupted) {
+            (Role::Fallback, Handling::FallbackNamed(name), _) => Some(name),
+            (Role::Verification, _, Interruption::VerifyNamed(name)) => Some(name),
+            (Role::Compensation, ..) => match &self.compensation.as_ref()?.by {
+                UndoneBy::Named(name) => Some(name),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<(), InvalidPolicy> {
         self.retry.check()?;
-        let limits =
-            [("timeout", self.timeout), ("total_timeout", self.total_timeout), ("grace", self.grace)];
+        let undo = self.compensation.as_ref();
+        if let Some(undo) = undo {
+            undo.retry.check()?;
+            if undo.by == UndoneBy::Nothing {
+                return Err(InvalidPolicy::NothingUndoes);
+            }
+        }
+        let limits = [
+            ("timeout", self.timeout),
+            ("total_timeout", self.total_timeout),
+            ("grace", self.grace),
+            ("timeout of the compensation", undo.and_then(|undo| undo.timeout)),
+        ];
         for (what, time) in limits {
             match time {
                 Some(Duration::ZERO) if what != "grace" => return Err(InvalidPolicy::Zero { what }),
@@ -147,6 +250,17 @@ pub enum InvalidPolicy {
     #[error("the {what} is 0s, in which nothing can be done; leave it out for none")]
     Zero {
         /// Which one.
+        what: &'static str,
+    },
+    /// It says how the step is undone, but not by what.
+    #[error(
+        "it says how often or how long undoing is tried, but there is no callable that undoes; add `compensate`"
+    )]
+    NothingUndoes,
+    /// A step that calls nothing, and waits, has something that only a step which calls something can have.
+    #[error("a step that only waits cannot have {what}")]
+    OnlyWaits {
+        /// What it has.
         what: &'static str,
     },
     /// A time is longer than [`MAX_WAIT`].
@@ -245,6 +359,7 @@ impl Step {
             OnFailure::Continue => (Handling::Continue, None),
             OnFailure::Fallback(callable) => (Handling::Fallback, Some(callable)),
             OnFailure::FallbackNamed(name) => (Handling::FallbackNamed(name), None),
+            OnFailure::Hold => (Handling::Hold, None),
         };
         let step = self.change_policy(|policy| policy.on_failure = handling);
         step.change_code(|code| code.fallback = fallback)
@@ -253,10 +368,7 @@ impl Step {
     /// The name of the callable that is called when all has failed, if [there is one](OnFailure::FallbackNamed).
     #[must_use]
     pub fn fallback_name(&self) -> Option<&str> {
-        match &self.policy()?.on_failure {
-            Handling::FallbackNamed(name) => Some(name),
-            _ => None,
-        }
+        self.policy()?.named(Role::Fallback).map(|name| &**name)
     }
 
     /// Sends `escalation.needed` when the step has failed for the last time, before whatever follows from that.

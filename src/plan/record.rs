@@ -8,8 +8,9 @@ use super::check::CheckedPlan;
 use super::difference::{self, PlanDifference, StepChange};
 use super::inputs::Declared;
 use super::invalid::InvalidPlan;
-use super::policy::{Handling, Policy};
+use super::policy::{Policy, Role};
 use super::step::{Plan, Step};
+use super::wait::Wait;
 use crate::causes::with_causes;
 use crate::json;
 
@@ -52,6 +53,9 @@ pub(crate) struct StepRecord {
     pub(crate) closure: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) uses: Option<Arc<str>>,
+    /// It calls nothing, and waits.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) wait: Option<Wait>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) input: Value,
     /// The input holds expressions.
@@ -207,17 +211,19 @@ impl PlanRecord {
         self.steps.iter().filter_map(|step| Some((step.id(), step.policy.as_deref()?.breaker.as_ref()?)))
     }
 
-    /// The steps whose fallback is left to the allocator, each as a step of its own that uses it, with its place.
-    pub(crate) fn named_fallbacks(&self) -> impl Iterator<Item = (usize, Step)> {
+    /// The steps that leave their callable for a role to the allocator, each as a step of its own that uses it, with its place.
+    pub(crate) fn named(&self, role: Role) -> impl Iterator<Item = (usize, Step)> {
         let steps = self.steps.iter().enumerate();
-        steps.filter_map(|(index, step)| match &step.policy.as_deref()?.on_failure {
-            Handling::FallbackNamed(name) => {
-                let uses = Some(Arc::clone(name));
-                let record = StepRecord { uses, closure: false, policy: None, ..(**step).clone() };
-                Some((index, Step::recorded(Arc::new(record))))
-            }
-            _ => None,
+        steps.filter_map(move |(index, step)| {
+            let uses = Some(Arc::clone(step.policy.as_deref()?.named(role)?));
+            let record = StepRecord { uses, closure: false, wait: None, policy: None, ..(**step).clone() };
+            Some((index, Step::recorded(Arc::new(record))))
         })
+    }
+
+    /// Whether any step of it can be undone.
+    pub(crate) fn has_compensation(&self) -> bool {
+        self.steps.iter().any(|step| step.policy.as_ref().is_some_and(|policy| policy.compensation.is_some()))
     }
 
     /// The plan again. Steps that came with a closure have none now, and inputs have their values as defaults.
@@ -263,6 +269,10 @@ impl PlanRecord {
             canonical.push(b':');
             json::write_canonical(&step.input, &mut canonical);
             // Only where there are any, so that plans from before there were have the same name.
+            if let Some(wait) = &step.wait {
+                canonical.extend_from_slice(b":wait:");
+                json::write_canonical(&json::of(wait), &mut canonical);
+            }
             if step.template {
                 canonical.extend_from_slice(b":template");
             }

@@ -8,8 +8,9 @@ use super::check;
 use super::inputs::Declared;
 use super::into_callable::IntoCallable;
 use super::invalid::InvalidPlan;
-use super::policy::{Handling, Policy, PolicyCode};
+use super::policy::{Policy, PolicyCode, Role};
 use super::record::StepRecord;
+use super::wait::{Wait, nothing};
 
 /// One step of a plan: an id, a callable or the name of one, an input, and free attributes for allocators.
 ///
@@ -55,9 +56,16 @@ impl Step {
         Self { record: Arc::new(record), callable, code: None }
     }
 
+    /// A step that calls nothing: there is nothing for an allocator to find.
+    pub(super) fn waiting(id: Arc<str>, wait: Wait) -> Self {
+        let record = StepRecord { id: Some(id), wait: Some(wait), ..StepRecord::default() };
+        Self::recorded(Arc::new(record))
+    }
+
     /// The step as a record tells of it. A closure is gone: an allocator may still find something.
     pub(crate) fn recorded(record: Arc<StepRecord>) -> Self {
-        Self { record, callable: None, code: None }
+        let callable = record.wait.is_some().then(nothing);
+        Self { record, callable, code: None }
     }
 
     pub(crate) fn record(&self) -> &Arc<StepRecord> {
@@ -205,15 +213,19 @@ impl Step {
     /// All names in the step that the id rule covers, each with what it is called.
     pub(crate) fn names(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let policy = self.policy();
-        let fallback = policy.and_then(|policy| match &policy.on_failure {
-            Handling::FallbackNamed(name) => Some(&**name),
+        let role = |role| policy.and_then(|policy| policy.named(role)).map(|name| &**name);
+        let signal = match self.wait() {
+            Some(Wait::Signal(name)) => Some(&**name),
             _ => None,
-        });
+        };
         let named = [
             ("callable name", self.record.uses.as_deref()),
             ("agent name", self.record.agent.as_deref()),
             ("breaker name", policy.and_then(|policy| policy.breaker.as_deref())),
-            ("fallback name", fallback),
+            ("fallback name", role(Role::Fallback)),
+            ("name of what verifies", role(Role::Verification)),
+            ("name of what undoes", role(Role::Compensation)),
+            ("signal name", signal),
         ];
         named.into_iter().filter_map(|(what, name)| name.map(|name| (what, name)))
     }

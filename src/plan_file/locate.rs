@@ -62,6 +62,8 @@ fn step(index: usize, keys: &[&str]) -> Vec<Segment> {
 fn policy(fault: &InvalidPolicy) -> Vec<&'static str> {
     match fault {
         InvalidPolicy::Zero { what } | InvalidPolicy::TooLong { what, .. } => vec![what],
+        InvalidPolicy::OnlyWaits { .. } => Vec::new(),
+        InvalidPolicy::NothingUndoes => vec!["compensate"],
         InvalidPolicy::Retry(fault) => vec!["retry", retry(fault)],
     }
 }

@@ -281,6 +281,15 @@ impl FileStep {
         }
         let default = Policy::default();
         let policy = step.policy().unwrap_or(&default);
+        let beyond = policy.on_failure == Handling::Hold
+            || policy.on_interrupted != default.on_interrupted
+            || policy.compensation.is_some();
+        if beyond {
+            return Err(format!(
+                "what is done about {} when it is cut off or undone is in no file yet",
+                name()
+            ));
+        }
         Ok(Self {
             uses: step.callable_name().filter(|uses| Some(*uses) != step.id()).map(str::to_owned),
             with: escape::write(step),
@@ -298,7 +307,7 @@ impl FileStep {
                 WhenOpen::Fail => Some(Open::Fail),
             },
             on_failure: match &policy.on_failure {
-                Handling::Abort | Handling::Fallback => None,
+                Handling::Abort | Handling::Fallback | Handling::Hold => None,
                 Handling::Continue => Some(Failure::Continue),
                 Handling::FallbackNamed(name) => Some(Failure::Fallback(name.as_ref().to_owned())),
             },

@@ -9,5 +9,5 @@ mod state;
 pub use durability::Durability;
 pub use failure::{FailureKind, StepFailure};
 pub use id::{InvalidRunId, RunId};
-pub use record::{RunRecord, StepProgress};
+pub use record::{NotUndone, RunRecord, StepProgress, Undoing};
 pub use state::RunState;

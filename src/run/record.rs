@@ -1,7 +1,12 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
 use super::{Durability, RunId, RunState, StepFailure};
+use crate::id::rfc3339;
 use crate::project::Project;
 
 /// How far a run is with the step at its cursor, besides the number of the attempt.
@@ -15,6 +20,56 @@ pub struct StepProgress {
     pub until: Option<SystemTime>,
     /// The attempt in flight is that of its fallback: all others have failed.
     pub fallback: bool,
+    /// The attempt was cut off, and it is being asked whether it had its effect.
+    pub verifying: bool,
+}
+
+/// How far a run is with undoing what its steps did, or how far it came.
+///
+/// Steps are undone from the last that completed to the first. In JSON, times are RFC 3339.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Undoing {
+    /// The step whose compensation is called, or comes next: all behind it are dealt with. When none is left, the first step
+    /// that had one.
+    pub step: usize,
+    /// The attempt of that compensation that was started last, from 1; 0 before the first, and when none is left.
+    pub attempt: u32,
+    /// When its next attempt may start, while that is waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339::maybe")]
+    pub until: Option<SystemTime>,
+    /// The run was cancelled; otherwise it failed.
+    #[serde(default)]
+    pub cancelled: bool,
+    /// The steps that could not be undone, each with why, in the order in which that was tried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<NotUndone>,
+}
+
+impl Undoing {
+    /// A run that is to undo this step next, and nothing has been tried yet.
+    #[must_use]
+    pub fn new(step: usize, cancelled: bool) -> Self {
+        Self { step, attempt: 0, until: None, cancelled, failed: Vec::new() }
+    }
+}
+
+/// A step that could not be undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NotUndone {
+    /// The step's place in the plan, from 0.
+    pub step: usize,
+    /// Why its compensation failed for the last time.
+    pub failure: Arc<StepFailure>,
+}
+
+impl NotUndone {
+    /// The step with this index, and why.
+    #[must_use]
+    pub fn new(step: usize, failure: Arc<StepFailure>) -> Self {
+        Self { step, failure }
+    }
 }
 
 /// What a store knows of a run.
@@ -50,6 +105,12 @@ pub struct RunRecord {
     pub failure: Option<Arc<StepFailure>>,
     /// Why it is interrupted, if it is.
     pub reason: Option<Arc<str>>,
+    /// Which generation it is in, from 1: each retry of a run that was over opens the next.
+    pub generation: u32,
+    /// How far it is with undoing what its steps did, or how far it came; `None`, if it never began to.
+    pub undoing: Option<Arc<Undoing>>,
+    /// Inputs that take the place of those in the plan, by the place of the step: what retries have set.
+    pub set_inputs: BTreeMap<usize, Arc<Value>>,
     /// When it was accepted.
     pub accepted_at: SystemTime,
     /// When it left the queue: its first step was started, or it was cancelled.
@@ -77,6 +138,9 @@ impl RunRecord {
             deadline: None,
             failure: None,
             reason: None,
+            generation: 1,
+            undoing: None,
+            set_inputs: BTreeMap::new(),
             accepted_at: at,
             started_at: None,
             finished_at: None,

@@ -22,16 +22,27 @@ pub enum RunState {
     BackingOff,
     /// The circuit breaker of its next step is open. It holds no slot meanwhile.
     Parked,
+    /// A step that only waits has not come to its time. It holds no slot meanwhile.
+    Sleeping,
+    /// A step waits for a signal. It holds no slot meanwhile.
+    AwaitingSignal,
     /// It was told to pause, and waits to be told to go on. It holds no slot meanwhile.
     Paused,
+    /// Somebody has to decide about its step: one that may have had its effect when the run was cut off, or one that failed and
+    /// says so. It holds no slot meanwhile.
+    Held,
     /// It was cancelled, or came to a limit, while blocking code ran, and waits for that code to end.
     Stopping,
+    /// It failed, or was cancelled, and what its steps did is being undone.
+    Compensating,
     /// Every step completed.
     Completed,
     /// A step failed.
     Failed,
     /// It was cancelled.
     Cancelled,
+    /// It failed, or was cancelled, and all that was to be undone is.
+    Compensated,
     /// It was cut off, by a failure of memory for example, and does not go on by itself.
     Interrupted,
 }
@@ -40,7 +51,7 @@ impl RunState {
     /// Whether nothing more will happen to the run by itself.
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled | Self::Compensated)
     }
 
     /// The word used in events, logs and JSON.
@@ -51,11 +62,16 @@ impl RunState {
             Self::Running => "running",
             Self::BackingOff => "backing_off",
             Self::Parked => "parked",
+            Self::Sleeping => "sleeping",
+            Self::AwaitingSignal => "awaiting_signal",
             Self::Paused => "paused",
+            Self::Held => "held",
             Self::Stopping => "stopping",
+            Self::Compensating => "compensating",
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::Compensated => "compensated",
             Self::Interrupted => "interrupted",
         }
     }

@@ -3,7 +3,10 @@ use std::time::SystemTime;
 
 use crate::artifact::Artifact;
 use crate::event::Event;
-use crate::memory::{Commit, MemoryError, Put, Reader, RecordBreaker, Store, StoreError, delegate_reader};
+use crate::memory::{
+    Commit, KeptSignal, MemoryError, Put, Reader, RecordBreaker, RecordSignal, Store, StoreError,
+    delegate_reader,
+};
 use crate::project::Project;
 use crate::run::Durability;
 
@@ -53,6 +56,14 @@ impl Store for SharedStore {
 
     fn record_breaker(&mut self, change: RecordBreaker, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
         self.lock().record_breaker(change, at)
+    }
+
+    fn record_signal(
+        &mut self,
+        signal: RecordSignal,
+        at: SystemTime,
+    ) -> Result<(KeptSignal, Vec<Event>), MemoryError> {
+        self.lock().record_signal(signal, at)
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {

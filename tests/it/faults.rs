@@ -57,6 +57,15 @@ impl Store for Faulty {
         Err(StoreError::new("disk on fire").into())
     }
 
+    fn record_signal(
+        &mut self,
+        signal: lunacore::RecordSignal,
+        at: SystemTime,
+    ) -> Result<(lunacore::KeptSignal, Vec<Event>), MemoryError> {
+        self.check()?;
+        self.inner.record_signal(signal, at)
+    }
+
     fn record_breaker(
         &mut self,
         change: lunacore::RecordBreaker,
@@ -90,6 +99,16 @@ impl Reader for Faulty {
     ) -> Result<Option<Artifact>, StoreError> {
         self.check()?;
         self.inner.artifact(project, key, version)
+    }
+
+    fn skipped(&self, run_id: &RunId) -> Result<Vec<usize>, StoreError> {
+        self.check()?;
+        self.inner.skipped(run_id)
+    }
+
+    fn signals(&self, run_id: &RunId) -> Result<Vec<lunacore::KeptSignal>, StoreError> {
+        self.check()?;
+        self.inner.signals(run_id)
     }
 
     fn breakers(&self) -> Result<Vec<lunacore::BreakerRecord>, StoreError> {

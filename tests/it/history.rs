@@ -88,6 +88,14 @@ impl Store for Shared {
         self.with(|store| store.commit(commit, at))
     }
 
+    fn record_signal(
+        &mut self,
+        signal: lunacore::RecordSignal,
+        at: SystemTime,
+    ) -> Result<(lunacore::KeptSignal, Vec<Event>), MemoryError> {
+        self.with(|store| store.record_signal(signal, at))
+    }
+
     fn record_breaker(
         &mut self,
         change: lunacore::RecordBreaker,
@@ -121,6 +129,14 @@ impl Reader for Shared {
         version: Option<u64>,
     ) -> Result<Option<Artifact>, StoreError> {
         self.with(|store| store.artifact(project, key, version))
+    }
+
+    fn skipped(&self, run_id: &RunId) -> Result<Vec<usize>, StoreError> {
+        self.with(|store| store.skipped(run_id))
+    }
+
+    fn signals(&self, run_id: &RunId) -> Result<Vec<lunacore::KeptSignal>, StoreError> {
+        self.with(|store| store.signals(run_id))
     }
 
     fn breakers(&self) -> Result<Vec<lunacore::BreakerRecord>, StoreError> {

@@ -912,6 +912,14 @@ macro_rules! read_through {
             ) -> Result<Option<Artifact>, StoreError> {
                 self.inner.artifact(p, key, v)
             }
+            fn skipped(&self, run_id: &RunId) -> Result<Vec<usize>, StoreError> {
+                self.inner.skipped(run_id)
+            }
+
+            fn signals(&self, run_id: &RunId) -> Result<Vec<lunacore::KeptSignal>, StoreError> {
+                self.inner.signals(run_id)
+            }
+
             fn breakers(&self) -> Result<Vec<lunacore::BreakerRecord>, StoreError> {
                 self.inner.breakers()
             }
@@ -978,6 +986,14 @@ impl<W: World> Store for Slow<W> {
             let _ = self.release.recv();
         }
         self.inner.commit(commit, at)
+    }
+
+    fn record_signal(
+        &mut self,
+        signal: lunacore::RecordSignal,
+        at: SystemTime,
+    ) -> Result<(lunacore::KeptSignal, Vec<Event>), MemoryError> {
+        self.inner.record_signal(signal, at)
     }
 
     fn record_breaker(
@@ -2022,6 +2038,14 @@ impl<W: World> Store for Noting<W> {
     fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
         self.noted.note(format!("{} {:?}", commit.update.state, commit.durability));
         self.inner.commit(commit, at)
+    }
+
+    fn record_signal(
+        &mut self,
+        signal: lunacore::RecordSignal,
+        at: SystemTime,
+    ) -> Result<(lunacore::KeptSignal, Vec<Event>), MemoryError> {
+        self.inner.record_signal(signal, at)
     }
 
     fn record_breaker(

@@ -1,12 +1,13 @@
 //! Memory in a SQLite file: one connection that writes, others that read meanwhile, and a lock beside the file.
 //!
 //! `open` finds and identifies the file, `schema` makes its tables, `write`, `pending`, `runs` and `keys` write, `read` reads,
-//! `rows` and `events` turn cells into types and back. What it does not do: it deletes no history, and it undoes nothing by
+//! `rows` and `events` turn cells into types and back, `generations` keeps what a retry withdraws. What it does not do: it deletes no history, and it undoes nothing by
 //! hand, for after any failure the connection is dropped and the file tells what is true.
 #![doc = include_str!("tables.md")]
 
 mod error;
 mod events;
+mod generations;
 mod keys;
 mod lock;
 mod memory;
@@ -16,6 +17,7 @@ mod read;
 mod rows;
 mod runs;
 mod schema;
+mod signals;
 mod store;
 mod write;
 

@@ -96,6 +96,7 @@ fn reading(path: &Path, name: &Path, flags: OpenFlags) -> Result<Connection, Ope
     let refused = |error| unwritable_database(path, error);
     let connection = connect(name, flags).map_err(|error| self::refused(path, error))?;
     check(path, schema::identify(&connection).map_err(refused)?, false)?;
+    schema::read_as_latest(&connection).map_err(refused)?;
     let kibibytes = SQLITE_READER_CACHE / 1024;
     let settings =
         format!("PRAGMA cache_size = -{kibibytes}; PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;");

@@ -16,8 +16,8 @@ const TOGETHER: usize = 16;
 /// What the rows take together is stored, or nothing is: the connection is dropped after a failure. So `OR FAIL`, with which
 /// SQLite need not be able to take back a part of a statement.
 const STEPS: Table = Table {
-    insert: "INSERT OR FAIL INTO steps (run, step, attempt, at, key_no, version, artifact_id, output) VALUES ",
-    values: "(?,?,?,?,?,?,?,?)",
+    insert: "INSERT OR FAIL INTO steps (run, step, attempt, at, key_no, version, artifact_id, output, generation) VALUES ",
+    values: "(?,?,?,?,?,?,?,?,?)",
 };
 
 const EVENTS: Table = Table {
@@ -42,6 +42,7 @@ pub(super) struct StepRow {
     pub(super) version: i64,
     pub(super) artifact_id: [u8; 16],
     pub(super) output: OutputCell,
+    pub(super) generation: u32,
 }
 
 /// An output as it is stored. Its JSON is in the text of what is pending.
@@ -95,7 +96,8 @@ impl Pending {
             cells.bind(Raw(match &row.output {
                 OutputCell::Json(json) => ValueRef::Text(&text[json.clone()]),
                 OutputCell::Bytes(bytes) => ValueRef::Blob(bytes),
-            }))
+            }))?;
+            cells.bind(row.generation)
         })?;
         insert(connection, &EVENTS, events, |row, cells| {
             cells.bind(row.seq)?;

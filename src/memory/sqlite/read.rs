@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Params, Row};
-use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::error::{Fault, Unreadable};
@@ -13,9 +12,11 @@ use super::rows::{
     Read, breaker, data, integer, number, optional_text, output, output_data, record, record_columns, text,
     time,
 };
-use crate::artifact::{Artifact, TASK_PREFIX, task_result};
+use super::signals::signal;
+use crate::artifact::{Artifact, TASK_PREFIX, step_meta, task_result};
 use crate::event::Event;
 use crate::memory::error::{MemoryError, StoreError};
+use crate::memory::signal::KeptSignal;
 use crate::memory::store::Reader;
 use crate::plan::{Output, PlanRecord};
 use crate::project::Project;
@@ -32,6 +33,7 @@ const KEYS: Table = Table("artifact_keys", 1);
 const ARTIFACTS: Table = Table("artifacts", 2);
 const BREAKERS: Table = Table("breakers", 1);
 const EVENTS: Table = Table("events", 1);
+const SIGNALS: Table = Table("signals", 2);
 
 impl Table {
     fn unreadable(self, row: &Row<'_>, source: Unreadable) -> Fault {
@@ -75,7 +77,7 @@ macro_rules! artifact_query {
     ($and:literal) => {
         artifact_query!(
             ", a.id, a.created_at, r.run_id, a.data, a.type, a.meta",
-            ", s.artifact_id, s.at, r.run_id, s.output, NULL, NULL",
+            ", s.artifact_id, s.at, r.run_id, s.output, s.generation, NULL",
             $and,
             "DESC LIMIT 1"
         )
@@ -165,7 +167,7 @@ impl View {
         self.one(sql, [run_id.as_str()], RUNS, record)
     }
 
-    fn number_of(&self, run_id: &RunId) -> Result<Option<i64>, Fault> {
+    pub(super) fn number_of(&self, run_id: &RunId) -> Result<Option<i64>, Fault> {
         let sql = "SELECT no FROM runs WHERE run_id = ?1";
         self.one(sql, [run_id.as_str()], RUNS, |row| Ok(row.get(0)?))
     }
@@ -200,17 +202,13 @@ fn artifact(row: &Row<'_>, project: &Project, key: &str) -> Read<Artifact> {
     artifact.run_id = optional_text(row, 6)?.map(str::parse).transpose()?;
     if is_result {
         artifact.artifact_type = task_result();
-        artifact.meta = step_meta(row.get(1)?, key.strip_prefix(TASK_PREFIX).unwrap_or(key));
+        let step_id = key.strip_prefix(TASK_PREFIX).unwrap_or(key);
+        artifact.meta = step_meta(integer(row, 1)?, step_id, integer(row, 8)?);
     } else {
         artifact.artifact_type = Arc::from(text(row, 8)?);
         artifact.meta = optional_text(row, 9)?.map(serde_json::from_str).transpose()?.unwrap_or_default();
     }
     Ok(artifact)
-}
-
-/// The meta of what a step stores.
-pub(super) fn step_meta(step: i64, step_id: &str) -> Map<String, Value> {
-    Map::from_iter([("step".to_owned(), Value::from(step)), ("step_id".to_owned(), Value::from(step_id))])
 }
 
 /// The events of a row that are behind `after`. Rows of one run mostly stand together and share its id.
@@ -316,7 +314,7 @@ impl Reader for View {
         let sql = concat!(
             "SELECT ",
             record_columns!(),
-            " FROM runs INDEXED BY runs_unfinished WHERE finished_at IS NULL AND no > ?1 ORDER BY no LIMIT ?2"
+            " FROM unfinished_runs AS runs WHERE no > ?1 ORDER BY no LIMIT ?2"
         );
         Ok(self.page(sql, after, limit)?)
     }
@@ -337,6 +335,18 @@ impl Reader for View {
             STEPS,
             read,
         )?))
+    }
+
+    fn skipped(&self, run_id: &RunId) -> Result<Vec<usize>, StoreError> {
+        let Some(no) = self.number_of(run_id)? else { return Ok(Vec::new()) };
+        let sql = "SELECT run, step FROM steps WHERE run = ?1 AND attempt = 0 ORDER BY step";
+        Ok(self.all(sql, [no], STEPS, |row| integer(row, 1))?)
+    }
+
+    fn signals(&self, run_id: &RunId) -> Result<Vec<KeptSignal>, StoreError> {
+        let Some(no) = self.number_of(run_id)? else { return Ok(Vec::new()) };
+        let sql = "SELECT run, no, name, payload FROM signals WHERE run = ?1 ORDER BY no";
+        Ok(self.all(sql, [no], SIGNALS, signal)?)
     }
 
     fn breakers(&self) -> Result<Vec<BreakerRecord>, StoreError> {

@@ -61,7 +61,8 @@ macro_rules! record_columns {
          started_at, finished_at, durability, step_until, fallback, pausing, deadline, \
          ifnull(step_since, ifnull((SELECT at FROM steps WHERE run = runs.no ORDER BY step DESC LIMIT 1), \
          started_at)), \
-         ifnull((SELECT step + 1 FROM steps WHERE run = runs.no ORDER BY step DESC LIMIT 1), 0)"
+         ifnull((SELECT step + 1 FROM steps WHERE run = runs.no ORDER BY step DESC LIMIT 1), 0), \
+         verifying, generation, undoing, set_inputs"
     };
 }
 pub(super) use record_columns;
@@ -88,6 +89,10 @@ pub(super) fn record(row: &Row<'_>) -> Read<(i64, RunRecord)> {
     record.deadline = moment(18)?;
     record.step.since = moment(19)?;
     record.cursor = integer(row, 20)?;
+    record.step.verifying = row.get(21)?;
+    record.generation = integer(row, 22)?;
+    record.undoing = optional_text(row, 23)?.map(serde_json::from_str).transpose()?.map(Arc::new);
+    record.set_inputs = optional_text(row, 24)?.map(serde_json::from_str).transpose()?.unwrap_or_default();
     Ok((no, record))
 }
 

@@ -6,9 +6,9 @@ use rusqlite::{Connection, params};
 
 use super::error::Fault;
 use super::rows::{micros, number};
-use crate::memory::commit::{NewRun, RunUpdate};
+use crate::memory::commit::{NewRun, Reopen, RunUpdate, describe};
 use crate::project::Project;
-use crate::run::{Durability, RunId, RunRecord};
+use crate::run::{Durability, RunId, RunRecord, RunState};
 
 /// A run that is not in a final state.
 #[derive(Debug)]
@@ -65,8 +65,8 @@ pub(super) fn insert(
 
 pub(super) fn update(connection: &Connection, run: &Run, moment: Moment) -> Result<(), Fault> {
     let sql = "UPDATE runs SET state = ?2, attempt = ?3, failure = ?4, reason = ?5, started_at = ?6, \
-               finished_at = ?7, last_seq = ?8, step_since = ?9, step_until = ?10, fallback = ?11, pausing = ?12 \
-               WHERE no = ?1";
+               finished_at = ?7, last_seq = ?8, step_since = ?9, step_until = ?10, fallback = ?11, pausing = ?12, \
+               verifying = ?13, undoing = ?14 WHERE no = ?1";
     let Run { no, record } = run;
     connection.prepare_cached(sql)?.execute(params![
         no,
@@ -81,7 +81,49 @@ pub(super) fn update(connection: &Connection, run: &Run, moment: Moment) -> Resu
         record.step.until.map(micros),
         record.step.fallback,
         record.pausing,
+        record.step.verifying,
+        record.undoing.as_deref().map(serde_json::to_string).transpose()?,
     ])?;
+    Ok(())
+}
+
+/// The row of a run that enters its next generation, but for what its first commit sets.
+pub(super) fn reopen(connection: &Connection, run: &mut Run, reopen: Reopen) -> Result<(), Fault> {
+    let Reopen { generation, from, plan, set_inputs, deadline } = reopen;
+    let record = &mut run.record;
+    if generation != record.generation + 1 || from > record.cursor {
+        let fault = format!(
+            "it is in generation {} and has {} outputs, so it cannot enter generation {generation} with {from}",
+            record.generation, record.cursor
+        );
+        return Err(Fault::OutOfOrder { run_id: record.run_id.to_string(), fault });
+    }
+    (record.generation, record.cursor, record.set_inputs, record.deadline) =
+        (generation, from, set_inputs, deadline);
+    // It is not over any more, whatever state it enters.
+    (record.finished_at, record.state) = (None, RunState::Queued);
+    let set_inputs = match record.set_inputs.is_empty() {
+        true => None,
+        false => Some(serde_json::to_string(&record.set_inputs)?),
+    };
+    let sql = "UPDATE runs SET generation = ?2, set_inputs = ?3, deadline = ?4 WHERE no = ?1";
+    connection.prepare_cached(sql)?.execute(params![
+        run.no,
+        generation,
+        set_inputs,
+        record.deadline.map(micros)
+    ])?;
+    if let Some(plan) = plan {
+        describe(record, &plan);
+        let sql = "UPDATE runs SET name = ?2, steps = ?3, self_contained = ?4, plan = ?5 WHERE no = ?1";
+        connection.prepare_cached(sql)?.execute(params![
+            run.no,
+            record.name.as_deref(),
+            number(record.steps),
+            record.self_contained,
+            serde_json::to_string(&plan)?,
+        ])?;
+    }
     Ok(())
 }
 
@@ -99,8 +141,7 @@ pub(super) fn accepted(
     at: SystemTime,
 ) -> Result<RunRecord, Fault> {
     let mut record = RunRecord::new(run_id, project, new.plan.len(), at);
-    record.name = new.plan.shared_name().cloned();
-    record.self_contained = new.plan.is_self_contained();
+    describe(&mut record, &new.plan);
     (record.durability, record.deadline) = (new.durability, new.deadline);
     advance(&mut record, update, step, at)?;
     Ok(record)
@@ -114,7 +155,7 @@ pub(super) fn advance(
     step: Option<usize>,
     at: SystemTime,
 ) -> Result<bool, Fault> {
-    let RunUpdate { state, cursor, attempt, step: progress, pausing, failure, reason } = update;
+    let RunUpdate { state, cursor, attempt, step: progress, pausing, failure, reason, undoing } = update;
     let next = record.cursor + usize::from(step.is_some());
     let fault = if step.is_some_and(|step| step != record.cursor) {
         Some(format!("the next output is that of step {}", record.cursor))
@@ -131,10 +172,11 @@ pub(super) fn advance(
     let same = (record.state, record.attempt, record.step, record.pausing)
         == (state, attempt, progress, pausing)
         && record.failure == failure
-        && record.reason == reason;
+        && record.reason == reason
+        && record.undoing == undoing;
     (record.cursor, record.attempt, record.failure, record.reason) = (cursor, attempt, failure, reason);
     // As its row has it, which says nothing where all follows from the steps.
-    (record.step, record.pausing) = (progress, pausing);
+    (record.step, record.pausing, record.undoing) = (progress, pausing, undoing);
     record.enter(state, at);
     // A final row also says where its events end.
     Ok(!same || state.is_final())

@@ -7,10 +7,10 @@ const APPLICATION_ID: i64 = 0x4C75_6E61;
 
 /// Each script brings a store from the version before to its own, the first an empty file to version 1. Scripts that were
 /// released are never changed.
-const MIGRATIONS: [&str; 1] = [include_str!("v1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("v1.sql"), include_str!("v2.sql")];
 
 /// The latest version.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 // A script that is added makes a new version.
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize);
@@ -52,6 +52,12 @@ pub(super) fn upgrade(connection: &mut Connection) -> rusqlite::Result<()> {
         upgrade.pragma_update(None, "user_version", VERSION)?;
     }
     upgrade.commit()
+}
+
+/// Shows a store of an earlier version to a connection that only reads as if it were of the latest.
+pub(super) fn read_as_latest(connection: &Connection) -> rusqlite::Result<()> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version == 1 { connection.execute_batch(include_str!("v1_read.sql")) } else { Ok(()) }
 }
 
 /// Changes nothing, but counts as a write: what is stored is synced when it ends.

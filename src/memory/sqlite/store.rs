@@ -11,6 +11,7 @@ use crate::event::Event;
 use crate::memory::commit::Commit;
 use crate::memory::error::{MemoryError, StoreError};
 use crate::memory::messages::{Put, RecordBreaker};
+use crate::memory::signal::{KeptSignal, RecordSignal};
 use crate::memory::store::{Reader, Store, delegate_reader};
 use crate::project::Project;
 use crate::run::Durability;
@@ -179,6 +180,14 @@ impl Store for SqliteStore {
 
     fn record_breaker(&mut self, change: RecordBreaker, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
         self.write(|writer| writer.record_breaker(change, at))
+    }
+
+    fn record_signal(
+        &mut self,
+        signal: RecordSignal,
+        at: SystemTime,
+    ) -> Result<(KeptSignal, Vec<Event>), MemoryError> {
+        self.write(|writer| writer.record_signal(signal, at))
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {

@@ -3,26 +3,30 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rusqlite::types::Null;
 
 use super::error::{Fault, OpenError};
 use super::events;
+use super::generations;
 use super::keys::Keys;
 use super::open;
 use super::pending::{EventRow, OutputCell, Pending, StepRow};
-use super::read::{View, step_meta};
+use super::read::View;
 use super::rows::{self, data_cell, micros, number};
 use super::runs::{self, Moment, Run};
 use super::schema;
-use crate::artifact::{Artifact, task_key};
+use super::signals;
+use crate::artifact::{Artifact, step_meta, task_key};
 use crate::event::{Event, EventKind};
 use crate::id::{to_micros, uuid_at};
 use crate::limits::{SQLITE_EVENTS_PER_ROW, SQLITE_REMEMBERED};
 use crate::memory::commit::{Commit, NewArtifact, StepOutput};
 use crate::memory::error::{MemoryError, StoreError};
 use crate::memory::messages::{Put, RecordBreaker};
+use crate::memory::signal::{KeptSignal, RecordSignal};
 use crate::memory::store::Reader;
 use crate::plan::Output;
 use crate::project::Project;
@@ -147,12 +151,11 @@ impl Writer {
     }
 
     fn commit(&mut self, commit: Commit, at: SystemTime) -> CommitResult {
-        let Commit { run_id, project, accept, update, output, artifacts, events, breakers, durability: _ } =
-            commit;
+        let Commit { run_id, project, accept, reopen, update, output, artifacts, events, .. } = commit;
         let moment = self.moment(at, events.len());
         let step = output.as_ref().map(|completed| completed.step);
         let is_final = update.state.is_final();
-        let (no, attempt) = match accept {
+        let (no, attempt, generation) = match accept {
             Some(new) => {
                 let record = runs::accepted(run_id.clone(), project.clone(), &new, update, step, moment.at)?;
                 let Some(no) = runs::insert(&self.view.0, &record, &new, moment)? else {
@@ -163,7 +166,7 @@ impl Writer {
                     self.make_room(&run_id);
                     self.runs.insert(run_id.clone(), Run { no, record });
                 }
-                (no, 0)
+                (no, 0, 1)
             }
             None => {
                 self.make_room(&run_id);
@@ -174,22 +177,31 @@ impl Writer {
                         place.insert(stored_run(&self.view, &run_id)?)
                     }
                 };
-                let (no, attempt) = (run.no, run.record.attempt);
-                if runs::advance(&mut run.record, update, step, moment.at)? {
+                let reopened = reopen.is_some();
+                if let Some(reopen) = reopen {
+                    self.pending.store(&self.view.0)?;
+                    generations::withdraw(&self.view.0, run.no, reopen.from)?;
+                    runs::reopen(&self.view.0, run, *reopen)?;
+                }
+                let (no, attempt, generation) = (run.no, run.record.attempt, run.record.generation);
+                if runs::advance(&mut run.record, update, step, moment.at)? || reopened {
                     runs::update(&self.view.0, run, moment)?;
                     self.wrote = true;
                 }
                 if is_final {
                     self.runs.remove(&run_id);
                 }
-                (no, attempt)
+                (no, attempt, generation)
             }
         };
         // A commit that changes nothing must not pass for one that made SQLite sync.
         self.wrote |= output.is_some() || !artifacts.is_empty() || !events.is_empty();
-        self.insert_result((no, attempt), &project, output.as_ref(), moment)?;
-        self.insert_artifacts(no, &project, artifacts, moment)?;
-        for breaker in &breakers {
+        self.insert_result((no, attempt, generation), &project, output.as_ref(), moment)?;
+        self.insert_artifacts((no, generation), &project, artifacts, moment)?;
+        if let Some(taken) = commit.signal {
+            signals::take(&self.view.0, no, taken)?;
+        }
+        for breaker in &commit.breakers {
             rows::store_breaker(&self.view.0, breaker)?;
         }
         let stored = self.insert_events(Some((no, run_id)), events, output.as_ref(), moment)?;
@@ -218,6 +230,25 @@ impl Writer {
         Ok(stored)
     }
 
+    pub(super) fn record_signal(
+        &mut self,
+        signal: RecordSignal,
+        at: SystemTime,
+    ) -> Result<(KeptSignal, Vec<Event>), MemoryError> {
+        let RecordSignal { run_id, name, payload } = signal;
+        let run = self.view.number_of(&run_id)?;
+        let Some(run) = run else { return Err(MemoryError::UnknownRun { run_id }) };
+        let moment = self.moment(at, 1);
+        let kept = KeptSignal::new(moment.first_seq, name, payload);
+        signals::keep(&self.view.0, run, &kept, moment.micros)?;
+        let received = EventKind::SignalReceived { signal: Arc::clone(&kept.name) };
+        let stored = self.insert_events(Some((run, run_id)), vec![received], None, moment)?;
+        self.pending.settle(&self.view.0, true)?;
+        self.last_seq = moment.last_seq;
+        self.wrote = true;
+        Ok((kept, stored))
+    }
+
     /// Interrupted runs may stay unfinished for ever. What is forgotten is read when it is needed.
     fn make_room(&mut self, run_id: &RunId) {
         if self.runs.len() >= SQLITE_REMEMBERED && !self.runs.contains_key(run_id) {
@@ -228,12 +259,12 @@ impl Writer {
     /// The artifact of the result is in the same row, since all of it follows from that.
     fn insert_result(
         &mut self,
-        (run, attempt): (i64, u32),
+        (run, attempt, generation): (i64, u32, u32),
         project: &Project,
         completed: Option<&StepOutput>,
         moment: Moment,
     ) -> Result<(), Fault> {
-        let Some(StepOutput { step, step_id, output }) = completed else { return Ok(()) };
+        let Some(StepOutput { step, step_id, output, skipped }) = completed else { return Ok(()) };
         let (key_no, version) = self.next_version(project, &task_key(step_id))?;
         let output = match output {
             Output::Bytes(bytes) => OutputCell::Bytes(bytes.clone()),
@@ -244,7 +275,10 @@ impl Writer {
             }
         };
         let (step, at, artifact_id) = (number(*step), moment.micros, uuid_at(moment.at).into_bytes());
-        self.pending.steps.push(StepRow { run, step, attempt, at, key_no, version, artifact_id, output });
+        // No attempt has the number 0: that is how it is known again.
+        let attempt = if *skipped { 0 } else { attempt };
+        let row = StepRow { run, step, attempt, at, key_no, version, artifact_id, output, generation };
+        self.pending.steps.push(row);
         Ok(())
     }
 
@@ -259,14 +293,14 @@ impl Writer {
 
     fn insert_artifacts(
         &mut self,
-        run: i64,
+        (run, generation): (i64, u32),
         project: &Project,
         artifacts: Vec<NewArtifact>,
         moment: Moment,
     ) -> Result<(), Fault> {
         for NewArtifact { key, artifact_type, step: (step, step_id), data } in artifacts {
+            let meta = serde_json::to_string(&step_meta(step, &step_id, generation))?;
             let step = number(step);
-            let meta = serde_json::to_string(&step_meta(step, &step_id))?;
             let (no, version) = self.next_version(project, &key)?;
             self.view.0.prepare_cached(INSERT_ARTIFACT)?.execute((
                 no,

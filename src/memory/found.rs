@@ -1,0 +1,53 @@
+use actix::Message;
+
+use super::commit::Claim;
+use super::error::MemoryError;
+use super::signal::KeptSignal;
+use crate::plan::{Output, PlanRecord};
+use crate::run::{RunId, RunRecord};
+
+/// Reads everything about a run, to answer for it or to go on with it, and claims it unless it is finished. A run that is
+/// not known, but that somebody else has claimed, is [`MemoryError::RunHeld`].
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Option<FoundRun>, MemoryError>")]
+#[non_exhaustive]
+pub struct FindRun {
+    /// The run.
+    pub run_id: RunId,
+    /// Who would go on with it.
+    pub claim: Claim,
+}
+
+impl FindRun {
+    /// Finds a run for the holder of this claim.
+    #[must_use]
+    pub fn new(run_id: RunId, claim: Claim) -> Self {
+        Self { run_id, claim }
+    }
+}
+
+/// A run, its plan, and the outputs that it has stored so far.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct FoundRun {
+    /// Where it stands.
+    pub record: RunRecord,
+    /// Its plan.
+    pub plan: PlanRecord,
+    /// Its outputs, in step order.
+    pub outputs: Vec<Output>,
+    /// The places of the steps that were skipped, in order: their outputs are null.
+    pub skipped: Vec<usize>,
+    /// The signals that are kept for it, in the order in which they came.
+    pub signals: Vec<KeptSignal>,
+    /// Whether it is unfinished and the claim was granted: nobody else runs it.
+    pub claimed: bool,
+}
+
+impl FoundRun {
+    /// What a memory found.
+    #[must_use]
+    pub fn new(record: RunRecord, plan: PlanRecord, outputs: Vec<Output>, claimed: bool) -> Self {
+        Self { record, plan, outputs, skipped: Vec::new(), signals: Vec::new(), claimed }
+    }
+}
