@@ -160,9 +160,9 @@ pub use memory::{
 pub use memory::{LockHolder, OpenError, SqliteStore};
 pub use orchestrator::{
     AbandonedCall, Breakers, CancelOutcome, CancelPlan, ContinueRun, ControlError, CurrentStep, ExecutePlan,
-    ExecutionOrchestrator, ListAbandoned, ListPlans, PauseOutcome, PausePlan, PlanError, PlanStatus, Recover,
-    ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RunHandle, RunInfo, Shutdown, ShutdownReport,
-    SubmitPlan,
+    ExecutionOrchestrator, InvalidSignal, ListAbandoned, ListPlans, PauseOutcome, PausePlan, PlanError,
+    PlanStatus, Recover, ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RunHandle, RunInfo, Shutdown,
+    ShutdownReport, Signal, SignalOutcome, SubmitPlan,
 };
 pub use plan::{
     BreakerOpen, Callable, ContextError, InputType, IntoCallable, IntoOutput, InvalidPlan, InvalidPolicy,

@@ -15,8 +15,8 @@ use crate::memory::{Attach, Get, GetOutputs, MemoryError, ProjectMemory, ReadHis
 use crate::orchestrator::{
     AbandonedCall, Breakers, CancelOutcome, CancelPlan, ContinueRun, ControlError, ExecutePlan,
     ExecutionOrchestrator, ListAbandoned, ListPlans, PauseOutcome, PausePlan, PlanError, PlanStatus,
-    ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RunHandle, RunInfo, Shutdown, ShutdownReport,
-    SubmitPlan,
+    ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RunHandle, RunInfo, Shutdown, ShutdownReport, Signal,
+    SignalOutcome, SubmitPlan,
 };
 use crate::resilience::BreakerRecord;
 use crate::run::RunId;
@@ -171,6 +171,15 @@ impl Engine {
     /// [`ControlError::UnknownRun`], [`ControlError::NotHere`], or memory failed.
     pub async fn retry_now(&self, run_id: &RunId) -> Result<RetryOutcome, ControlError> {
         self.orchestrator.send(RetryNow(run_id.clone())).await?
+    }
+
+    /// Sends a signal to a run; see [`Signal`].
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownRun`], [`ControlError::NotHere`], [`ControlError::InvalidSignal`], too many are kept already, or
+    /// memory failed.
+    pub async fn signal(&self, signal: Signal) -> Result<SignalOutcome, ControlError> {
+        self.orchestrator.send(signal).await?
     }
 
     /// The circuit breakers, and where they stand; see [`Breakers`].

@@ -20,6 +20,7 @@ use super::links::Links;
 use super::messages::{CancelOutcome, ExecutePlan, RunHandle, SubmitPlan};
 use super::runner::{Outcome, Random};
 use super::shutdown::Closing;
+use super::signals::Posted;
 use super::slots::{Active, Place};
 use super::status::RunInfo;
 use super::waiting::Waiting;
@@ -31,7 +32,9 @@ use crate::limits::{
     LOOKUPS, MAILBOX, MAX_BREAKERS, MAX_CONCURRENT_PLANS, MAX_QUEUE_CAPACITY, PROGRESS_BACKLOG,
     QUEUE_CAPACITY,
 };
-use crate::memory::{Attach, Commit, FindRun, GetRun, ListBreakers, ListRuns, ListUnfinished, RecordBreaker};
+use crate::memory::{
+    Attach, Commit, FindRun, GetRun, ListBreakers, ListRuns, ListUnfinished, RecordBreaker, RecordSignal,
+};
 #[cfg(feature = "expressions")]
 use crate::plan::Surroundings;
 use crate::resilience::{Breaker, InvalidBreaker};
@@ -78,6 +81,7 @@ pub struct ExecutionOrchestrator {
     pub(crate) to_continue: Vec<Asker>,
     pub(crate) to_cancel: Vec<(RunId, oneshot::Sender<Cancelled>)>,
     pub(crate) to_steer: Vec<(RunId, Request)>,
+    pub(crate) to_signal: Vec<Posted>,
     /// Runs that stood aside, are ready to go on, and wait for a slot.
     pub(crate) ready: HashMap<Ticket, (RunId, oneshot::Sender<()>)>,
     pub(crate) breakers: BreakerSet,
@@ -107,13 +111,15 @@ impl ExecutionOrchestrator {
             + Handler<ListBreakers>
             + Handler<ListRuns>
             + Handler<ListUnfinished>
-            + Handler<RecordBreaker>,
+            + Handler<RecordBreaker>
+            + Handler<RecordSignal>,
         M::Context: ToEnvelope<M, Attach>
             + ToEnvelope<M, Box<Commit>>
             + ToEnvelope<M, FindRun>
             + ToEnvelope<M, GetRun>
             + ToEnvelope<M, ListBreakers>
             + ToEnvelope<M, RecordBreaker>
+            + ToEnvelope<M, RecordSignal>
             + ToEnvelope<M, ListUnfinished>
             + ToEnvelope<M, ListRuns>,
     {
@@ -126,6 +132,7 @@ impl ExecutionOrchestrator {
             list_runs: memory.clone().recipient(),
             list_breakers: memory.clone().recipient(),
             record_breaker: memory.clone().recipient(),
+            record_signal: memory.clone().recipient(),
             attach: memory.recipient(),
             resolve: allocator.into(),
             progress: Backlog::new(PROGRESS_BACKLOG),
@@ -145,6 +152,7 @@ impl ExecutionOrchestrator {
             to_continue: Vec::new(),
             to_cancel: Vec::new(),
             to_steer: Vec::new(),
+            to_signal: Vec::new(),
             ready: HashMap::new(),
             breakers: BreakerSet::default(),
             clock: Clock::default(),
@@ -173,7 +181,8 @@ impl ExecutionOrchestrator {
     }
 
     /// Lets up to `plans` plans wait, [`QUEUE_CAPACITY`] by default and [`MAX_QUEUE_CAPACITY`] at most. The next one gets
-    /// [`PlanError::QueueFull`].
+    /// [`PlanError::QueueFull`]. Runs that wait without a slot count too: those that are paused, parked or asleep, and those that
+    /// await a signal.
     #[must_use]
     pub fn queue_capacity(mut self, plans: usize) -> Self {
         self.line.capacity = plans.min(MAX_QUEUE_CAPACITY);
@@ -354,6 +363,7 @@ impl Handler<Happened> for ExecutionOrchestrator {
             Happened::Released { run_id } => self.released(&run_id),
             Happened::Ready { run_id, grant } => self.wants_slot(run_id, grant),
             Happened::Overdue { ticket } => self.overdue(ticket, ctx),
+            Happened::Signalled { run_id, signals } => self.signalled(&run_id, signals),
             Happened::CancelTold { run_id } => self.cancel_told(&run_id, ctx),
             Happened::Orphaned => self.orphaned(ctx),
         }

@@ -19,6 +19,8 @@ use super::machine::{self};
 use super::messages::{CancelOutcome, ExecutePlan};
 use super::recovery::{compare_records, outcome_of};
 use super::runner::Outcome;
+use super::shutdown::stands_aside;
+use super::signals::Posted;
 use super::waiting::{Alarm, Waiting};
 use super::watch::Request;
 use crate::id::to_micros;
@@ -30,6 +32,7 @@ use crate::run::{RunId, RunState};
 pub(crate) struct Unheard {
     pub(crate) run_id: RunId,
     pub(crate) requests: Vec<Request>,
+    pub(crate) posted: Vec<Posted>,
     pub(crate) rivals: Vec<Waiting>,
     pub(crate) cancels: Vec<oneshot::Sender<Cancelled>>,
 }
@@ -110,14 +113,14 @@ impl ExecutionOrchestrator {
     pub(crate) fn displace(&mut self, ticket: Ticket, error: PlanError) -> Option<Unheard> {
         let waiting = self.waiting.get_mut(&ticket)?;
         let (rivals, cancels) = (std::mem::take(&mut waiting.rivals), std::mem::take(&mut waiting.cancels));
-        let requests = std::mem::take(&mut waiting.requests);
-        let unheard = Unheard { run_id: waiting.run_id.clone(), requests, rivals, cancels };
+        let (requests, posted) = (std::mem::take(&mut waiting.requests), std::mem::take(&mut waiting.posted));
+        let unheard = Unheard { run_id: waiting.run_id.clone(), requests, posted, rivals, cancels };
         self.refuse(ticket, error);
         Some(unheard)
     }
 
     pub(crate) fn hear(&mut self, unheard: Option<Unheard>, ctx: &mut Context<Self>) {
-        let Some(Unheard { run_id, requests, rivals, cancels }) = unheard else { return };
+        let Some(Unheard { run_id, requests, posted, rivals, cancels }) = unheard else { return };
         for rival in rivals {
             self.admit(rival, true, ctx);
         }
@@ -127,6 +130,9 @@ impl ExecutionOrchestrator {
         }
         for request in requests {
             self.steer(run_id.clone(), request, ctx);
+        }
+        for posted in posted {
+            self.signal(posted, ctx);
         }
     }
 
@@ -177,7 +183,7 @@ impl ExecutionOrchestrator {
     pub(crate) fn set_aside(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
         let Some(waiting) = self.waiting.get(&ticket) else { return };
         let aside = match waiting.at.state {
-            RunState::Parked | RunState::Paused => true,
+            state if stands_aside(state) => true,
             // Only to be paused.
             RunState::Queued => !waiting.requests.is_empty(),
             // The same for one that was cut off, and for one that was about to pause by then and no longer is to.
@@ -189,7 +195,7 @@ impl ExecutionOrchestrator {
         if aside && self.line.is_accepted(ticket) {
             self.line.leave_for_aside(ticket);
             if let Some(mut waiting) = self.take_waiting(ticket) {
-                if !matches!(waiting.at.state, RunState::Parked | RunState::Paused) {
+                if !stands_aside(waiting.at.state) {
                     waiting.at.state = RunState::Queued;
                 }
                 self.launch(waiting, None, Gate::default(), ctx);
@@ -202,6 +208,7 @@ impl ExecutionOrchestrator {
         let Some(waiting) = self.waiting.get(&ticket) else { return };
         // Sent here, so that acceptances are stored in the order of the line.
         let request = self.links.commit.send(waiting.accepting(machine::accept(&waiting.plan, None)));
+        self.post(ticket, ctx);
         let myself = ctx.address().downgrade();
         actix::spawn(async move {
             let stored = stored(request.await);
@@ -225,7 +232,11 @@ impl ExecutionOrchestrator {
         self.line.remove(ticket);
         let Some(waiting) = self.take_waiting(ticket) else { return };
         let state = cancelled_by(&outcome).ok().and_then(CancelOutcome::state);
-        Self::too_late(waiting.requests, state.unwrap_or(RunState::Interrupted));
+        let state = state.unwrap_or(RunState::Interrupted);
+        Self::too_late(waiting.requests, state);
+        for posted in waiting.posted {
+            posted.too_late(state);
+        }
         // Whoever asks again when he has his answer is not to find that somebody holds the run.
         drop(waiting.claim);
         for accepted in waiting.accepted {

@@ -1,5 +1,5 @@
-//! What a run does while no attempt of it is in flight: it waits for a time, for its breaker, for somebody's word, or for a
-//! slot.
+//! What a run does while no attempt of it is in flight: it waits for a time, for its breaker, for a signal, for somebody's word,
+//! or for a slot.
 
 use std::time::SystemTime;
 
@@ -18,20 +18,24 @@ enum Heard {
     Cancelled,
     Request(Request),
     Limit,
-    /// The time, or a change of the breaker.
+    /// The time, a change of the breaker, or a signal.
     Ready,
     /// A slot.
     Slot,
 }
 
 /// What a run waits for that has no slot.
-enum Want {
+pub(super) enum Want {
     /// Somebody's word.
     Word,
     /// A slot.
     Slot,
     /// This time, or a change of its breaker.
     Breaker(Option<SystemTime>),
+    /// This time.
+    Time(SystemTime),
+    /// A signal that is kept for it.
+    Signal,
 }
 
 impl Runner {
@@ -127,8 +131,12 @@ impl Runner {
 
     /// It has a slot: what now? `None`: its breaker lets it through no more.
     fn go_on(&mut self, overdue: Option<StepError>, trial: bool) -> Option<Flow> {
-        if let Some(error) = overdue {
+        // A signal that has come counts, also where its failure had only to be stored.
+        if let Some(error) = overdue.filter(|_| !self.is_signalled()) {
             return Some(Flow::Turn(self.failed(error)));
+        }
+        if matches!(self.watch.at.get().state, RunState::Sleeping | RunState::AwaitingSignal) {
+            return self.waited();
         }
         if let Some(flow) = self.consider_queued() {
             return Some(flow);
@@ -146,6 +154,7 @@ impl Runner {
         match self.watch.at.get().state {
             _ if at_once => Want::Slot,
             RunState::Queued => Want::Slot,
+            RunState::Sleeping | RunState::AwaitingSignal => self.want_of_wait(),
             RunState::Parked => {
                 let now = self.clock.now();
                 let breaker = self.policy().and_then(|policy| policy.breaker.as_ref());
@@ -175,8 +184,13 @@ impl Runner {
                 std::future::pending::<()>().await;
             }
         };
-        let breaker = async {
-            let Want::Breaker(opens) = want else { return std::future::pending().await };
+        let ready = async {
+            let opens = match want {
+                Want::Time(time) => return self.until(Some(*time)).await,
+                Want::Signal => return self.watch.signalled().await,
+                Want::Breaker(opens) => opens,
+                Want::Word | Want::Slot => return std::future::pending().await,
+            };
             let name = self.policy().and_then(|policy| policy.breaker.as_ref());
             let Some(breaker) = name.and_then(|name| self.breakers.get(name)) else { return };
             tokio::select! {
@@ -190,7 +204,7 @@ impl Runner {
             request = self.request() => Heard::Request(request),
             () = slot => Heard::Slot,
             () = self.until(limit), if limit.is_some() => Heard::Limit,
-            () = breaker => Heard::Ready,
+            () = ready => Heard::Ready,
         }
     }
 

@@ -1,6 +1,7 @@
 use actix::MailboxError;
 use serde_json::Value;
 
+use super::signals::InvalidSignal;
 use crate::allocator::ResolveError;
 use crate::memory::MemoryError;
 use crate::plan::{InvalidPlan, PlanDifference, StepError};
@@ -219,6 +220,9 @@ pub enum ControlError {
         /// The run.
         run_id: RunId,
     },
+    /// The signal cannot be one. Nothing is stored.
+    #[error(transparent)]
+    InvalidSignal(#[from] InvalidSignal),
     /// The orchestrator has no circuit breaker of this name.
     #[error("there is no circuit breaker {name:?}")]
     UnknownBreaker {

@@ -11,7 +11,7 @@ use super::going_on::Asker;
 use super::line::Ticket;
 use super::status::RunInfo;
 use crate::allocator::ResolveError;
-use crate::memory::{Claim, Committed, FoundRun, MemoryError};
+use crate::memory::{Claim, Committed, FoundRun, KeptSignal, MemoryError};
 use crate::plan::{Callable, Role};
 use crate::resilience::BreakerRecord;
 use crate::run::RunId;
@@ -43,7 +43,9 @@ pub(crate) enum Happened {
     Ready { run_id: RunId, grant: oneshot::Sender<()> },
     /// A plan that waits has come to its deadline.
     Overdue { ticket: Ticket },
-    /// Whoever cancelled a run that is not here was answered.
+    /// Signals are kept for a run.
+    Signalled { run_id: RunId, signals: Vec<KeptSignal> },
+    /// Whoever cancelled a run that is not here, or sent it a signal, was answered.
     CancelTold { run_id: RunId },
     /// The last handle to the orchestrator was dropped.
     Orphaned,

@@ -48,7 +48,8 @@ impl Deadline {
     }
 }
 
-/// The first limit that the run comes to where it stands now. `started`: when the attempt in flight was.
+/// The first limit that the run comes to where it stands now. `started`: when the attempt in flight was, or the wait for a signal
+/// that has not come.
 pub(crate) fn first(
     policy: Option<&Policy>,
     deadline: Option<Deadline>,
@@ -58,7 +59,7 @@ pub(crate) fn first(
     if policy.is_none() && deadline.is_none() {
         return None;
     }
-    let attempt = policy.and_then(|policy| policy.timeout).filter(|_| at.state == RunState::Running);
+    let attempt = policy.and_then(|policy| policy.timeout);
     let attempt = attempt.zip(started).and_then(|(limit, started)| {
         Some(Limit { at: started.checked_add(limit)?, after: limit, scope: Scope::Attempt })
     });

@@ -18,6 +18,8 @@ pub(crate) enum Ahead {
     Check,
     /// A circuit breaker that is open at this time, until then if that is known.
     Park { now: SystemTime, until: Option<SystemTime> },
+    /// A wait, which begins at this time: the step calls nothing.
+    Wait(SystemTime),
 }
 
 impl Ahead {
@@ -49,7 +51,7 @@ pub(crate) enum Input {
     Resume(Ahead, SystemTime),
     /// A run that was cut off cannot go on.
     Interrupt { reason: Arc<str> },
-    /// The attempt returned this. `cancelled`: meanwhile the run was.
+    /// The attempt returned this, or what the step waited for is there. `cancelled`: meanwhile the run was.
     Completed { output: Output, cancelled: bool, ahead: Ahead },
     /// The condition of the step at the cursor, which has not been started, is false. What stands before the one behind it?
     Skip(Ahead),
@@ -118,8 +120,11 @@ pub(crate) fn decide(
 }
 
 fn transition(plan: &CheckedPlan, at: Position, input: Input) -> Option<Decision> {
-    use RunState::{BackingOff, Interrupted, Parked, Paused, Queued, Running, Stopping};
-    let waits = matches!(at.state, Queued | BackingOff | Parked | Paused | Interrupted);
+    use RunState::{
+        AwaitingSignal, BackingOff, Interrupted, Parked, Paused, Queued, Running, Sleeping, Stopping,
+    };
+    let waits =
+        matches!(at.state, Queued | BackingOff | Parked | Sleeping | AwaitingSignal | Paused | Interrupted);
     let decision = match (at.state, input) {
         (Queued, Input::Start(ahead, now)) if at.is_started() => {
             go_on(plan, at, ahead.decided(), now, Vec::new())
@@ -139,16 +144,18 @@ fn transition(plan: &CheckedPlan, at: Position, input: Input) -> Option<Decision
         }
         // Its cancellation was acknowledged, and the code that it waited for is gone with its process.
         (Stopping, Input::Resume(..)) if !at.expired => cancel_attempt(plan, at),
-        (Queued | Running | BackingOff | Parked | Paused | Interrupted, Input::Interrupt { reason }) => {
+        (_, Input::Interrupt { reason }) if waits || at.state == Running => {
             let to = Position { state: Interrupted, pausing: at.pausing || at.state == Paused, ..at };
             let events = said(EventKind::PlanInterrupted { reason: Arc::clone(&reason) });
             Decision { reason: Some(reason), ..Decision::new(to, events) }
         }
         // A cancellation comes before the next step; where there is none, it comes too late.
-        (Running, Input::Completed { output, cancelled, ahead }) if !cancelled || is_last(plan, at) => {
+        (Running | Sleeping | AwaitingSignal, Input::Completed { output, cancelled, ahead })
+            if !cancelled || is_last(plan, at) =>
+        {
             next_step(plan, at, ahead, said(completed(plan, at, output)))
         }
-        (Running | Stopping, Input::Completed { output, .. }) => {
+        (Running | Sleeping | AwaitingSignal | Stopping, Input::Completed { output, .. }) => {
             let events = said(completed(plan, at, output));
             let to = Position { cursor: at.cursor + 1, attempt: 0, step: StepProgress::default(), ..at };
             finish(plan, to, RunState::Cancelled, None, events)
@@ -163,7 +170,7 @@ fn transition(plan: &CheckedPlan, at: Position, input: Input) -> Option<Decision
         {
             fail(plan, at, failure, then, escalate)
         }
-        (Running | BackingOff, Input::Cancel) => cancel_attempt(plan, at),
+        (Running | BackingOff | Sleeping | AwaitingSignal, Input::Cancel) => cancel_attempt(plan, at),
         (Queued | Parked | Paused | Interrupted, Input::Cancel) => {
             finish(plan, at, RunState::Cancelled, None, Vec::new())
         }
@@ -177,7 +184,7 @@ fn transition(plan: &CheckedPlan, at: Position, input: Input) -> Option<Decision
             let to = Position { state: Stopping, expired: true, ..at };
             Decision::new(to, said(EventKind::PlanStopping {})).because(failure)
         }
-        (Queued | BackingOff | Parked, Input::Pause) => pause(at, Vec::new()),
+        (Queued | BackingOff | Parked | Sleeping | AwaitingSignal, Input::Pause) => pause(at, Vec::new()),
         (Running | Stopping, Input::Pause) if !at.pausing && (at.state == Running || at.expired) => {
             Decision::new(Position { pausing: true, ..at }, said(EventKind::PlanPausing {}))
         }
@@ -229,7 +236,10 @@ fn go_on(
     now: SystemTime,
     mut events: Vec<EventKind>,
 ) -> Decision {
-    let rest = at.step.until.filter(|until| *until > now && at.attempt > 0 && !at.pausing);
+    let rest = at
+        .step
+        .until
+        .filter(|until| *until > now && at.attempt > 0 && !at.pausing && waits::begun(plan, at).is_none());
     let Some(next_attempt_at) = rest else { return proceed(plan, at, ahead, now, events) };
     let (task_id, attempt) = (step_id(plan, at), at.attempt);
     events.push(EventKind::TaskWaiting { task_id, attempt, next_attempt_at });
@@ -255,7 +265,7 @@ fn next_step(plan: &CheckedPlan, at: Position, ahead: Ahead, events: Vec<EventKi
     enter(plan, to, ahead, events)
 }
 
-/// Another attempt of the step at the cursor, unless something stands before it.
+/// Another attempt of the step at the cursor, or its wait, unless something stands before it.
 fn enter(plan: &CheckedPlan, at: Position, ahead: Ahead, mut events: Vec<EventKind>) -> Decision {
     let at = Position { state: RunState::Running, expired: false, ..at };
     let Some(step) = plan.get(at.cursor) else {
@@ -264,9 +274,12 @@ fn enter(plan: &CheckedPlan, at: Position, ahead: Ahead, mut events: Vec<EventKi
     if at.pausing {
         return pause(at, events);
     }
+    if let Some(wait) = step.step.wait().filter(|_| !at.step.fallback) {
+        return waits::enter(step, wait, at, ahead, events);
+    }
     match ahead {
         Ahead::Check if at.attempt == 0 => Decision::new(at, events),
-        Ahead::Go | Ahead::Check => {
+        Ahead::Go | Ahead::Check | Ahead::Wait(_) => {
             let (task_id, agent_id) = (Arc::clone(&step.id), step.step.agent_id());
             let (attempt, fallback) = (at.attempt + 1, at.step.fallback);
             events.push(EventKind::TaskStarted { task_id, agent_id, attempt, fallback });
@@ -363,6 +376,9 @@ fn completed(plan: &CheckedPlan, at: Position, result: Output) -> EventKind {
 fn step_id(plan: &CheckedPlan, at: Position) -> Arc<str> {
     plan.get(at.cursor).map_or_else(|| Arc::from(""), |step| Arc::clone(&step.id))
 }
+
+mod waits;
+pub(crate) use waits::begun;
 
 #[cfg(test)]
 mod tests;

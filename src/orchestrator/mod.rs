@@ -3,10 +3,10 @@
 //! - `line` decides which plan is accepted or started next, `machine` what a run does next, `limit` how long it may take: all
 //!   pure.
 //! - `runner` drives one run: it commits what the machine decided, then does what its state asks for, and so on. `attempt` is
-//!   what it does while a step runs, `aside` while none does, `failing` what it makes of a failure.
+//!   what it does while a step runs, `aside` while none does, `waits` at a step that only waits, `failing` what it makes of a failure.
 //! - `invoke` calls the user's code, and `breakers` keeps it from calling what is down.
-//! - `actor` answers messages, and never waits; `burst`, `admission`, `resolving`, `slots`, `recovery`, `going_on`, `control`, `steering` and
-//!   `shutdown` are parts of it. A plan is `waiting` first; with the task of its run the actor shares a `watch`.
+//! - `actor` answers messages, and never waits; `burst`, `admission`, `resolving`, `slots`, `recovery`, `going_on`, `control`, `steering`,
+//!   `signals` and `shutdown` are parts of it. A plan is `waiting` first; with the task of its run the actor shares a `watch`.
 
 mod abandoned;
 mod actor;
@@ -22,6 +22,7 @@ mod failing;
 mod going_on;
 mod internal;
 mod invoke;
+mod kept_signals;
 mod limit;
 mod line;
 mod links;
@@ -32,10 +33,12 @@ mod recovery;
 mod resolving;
 mod runner;
 mod shutdown;
+mod signals;
 mod slots;
 mod status;
 mod steering;
 mod waiting;
+mod waits;
 mod watch;
 
 pub use abandoned::AbandonedCall;
@@ -47,4 +50,5 @@ pub use messages::{
     PlanStatus, ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RunHandle, Shutdown, ShutdownReport,
     SubmitPlan,
 };
+pub use signals::{InvalidSignal, Signal, SignalOutcome};
 pub use status::{CurrentStep, RunInfo};

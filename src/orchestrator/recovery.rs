@@ -90,7 +90,13 @@ impl ExecutionOrchestrator {
         let run_id = waiting.run_id.clone();
         let rivals = std::mem::take(&mut waiting.rivals);
         let unheard = match self.found_run(ticket, found, ctx) {
-            Ok(()) => Some(Unheard { run_id, rivals, requests: Vec::new(), cancels: Vec::new() }),
+            Ok(()) => Some(Unheard {
+                run_id,
+                rivals,
+                requests: Vec::new(),
+                posted: Vec::new(),
+                cancels: Vec::new(),
+            }),
             Err(error) => {
                 let unheard = self.displace(ticket, error);
                 unheard.map(|unheard| Unheard { rivals, ..unheard })
@@ -136,6 +142,7 @@ impl ExecutionOrchestrator {
         let withdrawn = !waiting.cancels.is_empty() || waiting.is_stopping() || waiting.overdue;
         if goes_on {
             self.set_alarm(ticket, ctx);
+            self.post(ticket, ctx);
         }
         self.line.found(ticket, goes_on);
         if withdrawn {
@@ -210,7 +217,7 @@ impl ExecutionOrchestrator {
         self.ask_again(ctx);
     }
 
-    /// A run that is not here was cancelled, or was not.
+    /// A run that is not here was cancelled, or sent a signal, or was not.
     pub(crate) fn cancel_told(&mut self, run_id: &RunId, ctx: &mut Context<Self>) {
         self.unsettled.remove(run_id);
         self.ask_again(ctx);
@@ -229,6 +236,9 @@ impl ExecutionOrchestrator {
         }
         for (run_id, request) in std::mem::take(&mut self.to_steer) {
             self.steer(run_id, request, ctx);
+        }
+        for posted in std::mem::take(&mut self.to_signal) {
+            self.signal(posted, ctx);
         }
     }
 
@@ -322,7 +332,7 @@ impl Waiting {
         self.at = Position::of(&found.record);
         let RunRecord { reason, durability, failure, deadline, accepted_at, .. } = found.record;
         (self.reason, self.failure, self.recovered, self.overdue) = (reason, failure, true, false);
-        self.outputs = found.outputs;
+        (self.outputs, self.signals) = (found.outputs, found.signals.into_iter().collect());
         self.durability = self.durability.or(durability);
         // That of the run counts, and not that of whoever asks for it.
         let after = |at: SystemTime| at.duration_since(accepted_at).unwrap_or_default();

@@ -16,6 +16,7 @@ use super::limit::{self, Deadline, Limit};
 use super::links::{Links, stored};
 use super::machine::{self, Ahead, Decision, Input, Position};
 use super::messages::{PauseOutcome, ResumeOutcome, RetryOutcome};
+use super::shutdown::left_as_stored;
 use super::watch::{Reply, Request, Watch};
 use crate::clock::Clock;
 use crate::memory::{Claim, Commit, MemoryError, NewArtifact, RunUpdate, StepOutput};
@@ -56,6 +57,8 @@ pub(crate) struct Runner {
 pub(super) struct Yield {
     output: Option<StepOutput>,
     artifacts: Vec<NewArtifact>,
+    /// The kept signal that the output comes from.
+    pub(super) signal: Option<u64>,
 }
 
 /// A decision on its way to memory.
@@ -64,6 +67,7 @@ pub(crate) struct Sent {
     failure: Option<Arc<StepFailure>>,
     request: RecipientRequest<Box<Commit>>,
     output: Option<Output>,
+    signal: Option<u64>,
 }
 
 impl Sent {
@@ -73,7 +77,7 @@ impl Sent {
         failure: Option<Arc<StepFailure>>,
         request: RecipientRequest<Box<Commit>>,
     ) -> Self {
-        Self { to, failure, request, output: None }
+        Self { to, failure, request, output: None, signal: None }
     }
 }
 
@@ -118,6 +122,7 @@ impl Runner {
                 RunState::Running => self.attempt().await?,
                 RunState::BackingOff => self.back_off().await?,
                 RunState::Queued | RunState::Parked | RunState::Paused => self.stand_aside().await?,
+                RunState::Sleeping | RunState::AwaitingSignal => self.wait_out().await?,
                 // Only after a restart: the code that had come to its limit is gone with its process.
                 RunState::Stopping => match self.watch.failure.take() {
                     Some(failure) => Flow::Turn(self.failed(StepError::recorded(&failure))),
@@ -173,8 +178,9 @@ impl Runner {
         let mut commit = commit_of(&self.scope.run_id, &self.project, self.durability, decision);
         let output = produced.output.as_ref().map(|step| step.output.clone());
         (commit.output, commit.artifacts) = (produced.output, produced.artifacts);
+        commit.signal = produced.signal;
         breakers::tell(&self.changes, &mut commit);
-        Sent { to, failure, request: self.links.commit.send(commit), output }
+        Sent { to, failure, request: self.links.commit.send(commit), output, signal: produced.signal }
     }
 
     /// Waits until a decision is stored, and only then moves on.
@@ -190,6 +196,9 @@ impl Runner {
         self.changes.clear();
         if let Some(output) = sent.output {
             self.scope.push_output(output);
+        }
+        if let Some(taken) = sent.signal {
+            self.watch.signals.borrow_mut().take(taken);
         }
         self.watch.accepted(&Ok(()));
         Ok(())
@@ -210,6 +219,9 @@ impl Runner {
 
     /// What stands before the next attempt of the step at `cursor`. Its way through the breaker, if it has got one, is kept.
     pub(super) fn ahead(&mut self, cursor: usize, trial: bool) -> Ahead {
+        if self.plan().wait(cursor).is_some() {
+            return Ahead::Wait(self.clock.now());
+        }
         if self.plan().policy(cursor).is_none() {
             return Ahead::Go;
         }
@@ -230,7 +242,8 @@ impl Runner {
 
     /// The first limit that the run comes to where it stands.
     pub(super) fn limit(&self) -> Option<Limit> {
-        limit::first(self.policy(), self.deadline, self.watch.at.get(), self.watch.since.get())
+        let at = self.watch.at.get();
+        limit::first(self.policy().filter(|_| !self.is_signalled()), self.deadline, at, self.started(at))
     }
 
     /// Waits until a time. For ever, without one.
@@ -246,13 +259,7 @@ impl Runner {
         let at = self.watch.at.get();
         match request {
             Request::Leave if self.slot => Ok(None),
-            Request::Leave => {
-                let (run_id, state) = (self.scope.run_id.clone(), at.state);
-                let reason = format!(
-                    "the orchestrator shut down while it was {state}; it goes on from there when it is taken up again"
-                );
-                Err(PlanError::Interrupted { run_id, reason })
-            }
+            Request::Leave => Err(left_as_stored(self.scope.run_id.clone(), at.state)),
             Request::RetryNow(reply) => {
                 let waits = matches!(at.state, RunState::BackingOff | RunState::Parked);
                 let outcome = if waits { RetryOutcome::Retrying } else { RetryOutcome::NotWaiting(at.state) };
@@ -346,5 +353,6 @@ pub(super) fn produce(
         NewArtifact::new(key, Arc::from("data"), (step, Arc::clone(step_id)), data)
     };
     let artifacts = staged.into_iter().map(of_step).collect();
-    Ok(Yield { output: Some(StepOutput::new(step, Arc::clone(step_id), output.clone())), artifacts })
+    let output = Some(StepOutput::new(step, Arc::clone(step_id), output.clone()));
+    Ok(Yield { output, artifacts, signal: None })
 }

@@ -54,8 +54,11 @@ impl ExecutionOrchestrator {
             return;
         };
         let (at, now) = (waiting.at, self.clock.now());
+        let posted = std::mem::take(&mut waiting.posted);
         let (ahead, mut gate) = if at.attempt == 0 && waiting.plan.condition(at.cursor).is_some() {
             (Ahead::Check, Gate::default())
+        } else if waiting.plan.wait(at.cursor).is_some() {
+            (Ahead::Wait(now), Gate::default())
         } else if at.asks_breaker(now) {
             breakers::ahead(&self.breakers, &waiting.plan, at.cursor, now, false)
         } else {
@@ -81,6 +84,10 @@ impl ExecutionOrchestrator {
         });
         if !accepted {
             waiting.at = Position::QUEUED;
+        }
+        // Behind the acceptance.
+        for posted in posted {
+            self.record_signal(posted, ctx);
         }
         self.launch(waiting, Some(first), gate, ctx);
     }
@@ -115,6 +122,7 @@ impl ExecutionOrchestrator {
         let scope = Arc::new(scope);
         let watch = Watch::new(waiting.at, waiting.accepted);
         watch.failure.replace(waiting.failure);
+        watch.signals.replace(waiting.signals);
         if slot.as_ref().is_none_or(Option::is_none) {
             // It begins where it is stored to be.
             watch.since.set(Some(self.clock.now()));
@@ -171,8 +179,8 @@ impl ExecutionOrchestrator {
             active.place = Place::Aside;
             self.line.step_aside();
         }
-        if self.closing.is_some() && active.watch.at.get().state == RunState::Paused {
-            // Nobody will tell it to go on.
+        if self.closing.is_some() && active.waits_for_somebody() {
+            // Nobody will give it.
             active.watch.ask(Request::Leave);
         }
     }

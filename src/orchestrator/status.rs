@@ -3,7 +3,7 @@ use std::time::SystemTime;
 
 use super::machine::Position;
 use super::watch::Watch;
-use crate::plan::CheckedPlan;
+use crate::plan::{CheckedPlan, Wait};
 use crate::run::{RunId, RunRecord, RunState, StepFailure};
 
 /// How a run is doing.
@@ -22,8 +22,11 @@ pub struct RunInfo {
     pub current: Option<CurrentStep>,
     /// It was told to pause, and does before the next attempt, or has.
     pub pausing: bool,
-    /// When its next attempt may start, while it waits for that: when it backs off, and when it is parked.
+    /// When its next attempt may start, while it waits for that: when it backs off, and when it is parked. Until when it sleeps, and
+    /// when it has waited for a signal for too long, also while it is paused.
     pub until: Option<SystemTime>,
+    /// The name of the signal that it awaits; known only where the run is.
+    pub signal: Option<Arc<str>>,
     /// How many steps the plan has.
     pub steps: usize,
     /// How many of them have completed.
@@ -60,6 +63,7 @@ impl RunInfo {
             current: None,
             pausing: false,
             until: None,
+            signal: None,
             steps: plan.len(),
             completed: 0,
             failure: None,
@@ -69,7 +73,15 @@ impl RunInfo {
     }
 
     pub(crate) fn active(run_id: RunId, plan: &CheckedPlan, watch: &Watch) -> Self {
-        let (at, since) = (watch.at.get(), watch.since.get());
+        let (at, mut since) = (watch.at.get(), watch.since.get());
+        let mut signal = None;
+        if matches!(at.state, RunState::Sleeping | RunState::AwaitingSignal) {
+            // It may have begun in another life.
+            since = at.step.since.or(since);
+            if let Some(Wait::Signal(name)) = plan.wait(at.cursor) {
+                signal = Some(Arc::clone(name));
+            }
+        }
         let step = if at.attempt > 0 { plan.get(at.cursor) } else { None };
         let current = step.zip(since).map(|(step, since)| CurrentStep {
             step_id: Arc::clone(&step.id),
@@ -80,7 +92,7 @@ impl RunInfo {
         let failure = watch.failure.borrow().clone();
         let (pausing, until) = (at.pausing, at.step.until);
         let info = Self::queued(run_id, plan, None);
-        Self { state: at.state, completed: at.cursor, current, failure, pausing, until, ..info }
+        Self { state: at.state, completed: at.cursor, current, failure, pausing, until, signal, ..info }
     }
 
     pub(crate) fn interrupted(
@@ -104,6 +116,7 @@ impl From<RunRecord> for RunInfo {
             current: None,
             pausing: record.pausing,
             until: record.step.until,
+            signal: None,
             steps: record.steps,
             completed: record.cursor,
             failure: record.failure,

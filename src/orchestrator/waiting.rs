@@ -7,9 +7,11 @@ use tokio::sync::oneshot;
 use super::control::Cancelled;
 use super::error::PlanError;
 use super::internal::Callables;
+use super::kept_signals::KeptSignals;
 use super::limit::Deadline;
 use super::machine::{self, Input, Position, Then};
 use super::runner::{Outcome, commit_of};
+use super::signals::Posted;
 use super::watch::Request;
 use crate::memory::{Claim, Commit, NewRun};
 use crate::plan::{CheckedPlan, Output, StepError};
@@ -48,6 +50,10 @@ pub(crate) struct Waiting {
     pub(crate) cancels: Vec<oneshot::Sender<Cancelled>>,
     /// What else was asked of it meanwhile.
     pub(crate) requests: Vec<Request>,
+    /// The signals that are kept for it.
+    pub(crate) signals: KeptSignals,
+    /// Signals that came before there was anything stored to keep them for.
+    pub(crate) posted: Vec<Posted>,
     /// Others with another plan for the run, while it is not known yet whose is the run's own.
     pub(crate) rivals: Vec<Waiting>,
 }
@@ -74,6 +80,8 @@ impl Waiting {
             outcomes: Vec::new(),
             cancels: Vec::new(),
             requests: Vec::new(),
+            signals: KeptSignals::default(),
+            posted: Vec::new(),
             rivals: Vec::new(),
         }
     }

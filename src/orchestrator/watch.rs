@@ -10,8 +10,10 @@ use tokio::sync::{Notify, oneshot};
 
 use super::control::Cancelled;
 use super::error::{ControlError, PlanError};
+use super::kept_signals::KeptSignals;
 use super::machine::Position;
 use super::messages::{PauseOutcome, ResumeOutcome, RetryOutcome};
+use crate::memory::KeptSignal;
 use crate::run::{RunState, StepFailure};
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, ControlError>>;
@@ -59,13 +61,25 @@ pub(crate) struct Watch {
     accepts: RefCell<Vec<oneshot::Sender<Result<(), PlanError>>>>,
     requests: RefCell<VecDeque<Request>>,
     poke: Notify,
+    /// The signals that are kept for it.
+    pub(crate) signals: RefCell<KeptSignals>,
+    signalled: Notify,
 }
 
 impl Watch {
     pub(crate) fn new(at: Position, accepts: Vec<oneshot::Sender<Result<(), PlanError>>>) -> Rc<Self> {
         let (at, since, accepts) = (Cell::new(at), Cell::new(None), RefCell::new(accepts));
-        let (cancels, requests, poke) = (RefCell::default(), RefCell::default(), Notify::new());
-        Rc::new(Self { at, since, failure: RefCell::default(), cancels, accepts, requests, poke })
+        Rc::new(Self {
+            at,
+            since,
+            failure: RefCell::default(),
+            cancels: RefCell::default(),
+            accepts,
+            requests: RefCell::default(),
+            poke: Notify::new(),
+            signals: RefCell::default(),
+            signalled: Notify::new(),
+        })
     }
 
     /// Tells one more that the run is accepted, as soon as it is.
@@ -96,6 +110,17 @@ impl Watch {
     /// Waits until there may be one.
     pub(crate) async fn poked(&self) {
         self.poke.notified().await;
+    }
+
+    /// A signal is kept for it.
+    pub(crate) fn keep(&self, signal: KeptSignal) {
+        self.signals.borrow_mut().keep(signal);
+        self.signalled.notify_one();
+    }
+
+    /// Waits until there may be another signal.
+    pub(crate) async fn signalled(&self) {
+        self.signalled.notified().await;
     }
 
     pub(crate) fn take_requests(&self) -> VecDeque<Request> {

@@ -27,7 +27,7 @@ pub enum Wait {
 /// They call nothing. While its run waits it holds no slot, so that other plans run, and what it waits for is stored: a restart
 /// does not begin a wait anew.
 ///
-/// ```ignore
+/// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// use lunacore::{Engine, ExecutePlan, Signal, Step, StepContext};
 /// use std::time::Duration;
