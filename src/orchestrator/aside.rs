@@ -107,7 +107,8 @@ impl Runner {
                     }
                 }
                 Heard::Limit => {
-                    let Some(limit) = limit else { continue };
+                    // Unless it is none any more: a signal may have come for a run that is paused.
+                    let Some(limit) = limit.filter(|limit| self.limit() == Some(*limit)) else { continue };
                     let error = StepError::limit(limit.exceeded());
                     // What goes on needs a slot, and asks no breaker before; but for a plan that is paused and stays so.
                     if self.watch.at.get().pausing || !self.goes_on_after(&error) {

@@ -60,3 +60,4 @@ mod timed;
 mod typed;
 #[cfg(not(feature = "expressions"))]
 mod unevaluated;
+mod waits;
