@@ -35,7 +35,7 @@ use crate::run::{RunId, RunState};
 /// ```
 /// use lunacore::{Engine, ExecutePlan, RegistryAllocator, RetryRun, Step, StepContext, StepError};
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # actix::System::new().block_on(async {
 /// let allocator = RegistryAllocator::new()
 ///     .register("measure", || 17)
 ///     .register("parse", |ctx: StepContext| Ok::<u32, StepError>(ctx.input::<String>()?.parse()?));
@@ -188,9 +188,10 @@ impl ExecutionOrchestrator {
         if let Some(active) = self.active.get(&run_id) {
             return active.watch.ask(Request::Reopen(Box::new(retrier)));
         }
-        if let Some(waiting) = self.tickets.get(&run_id).and_then(|ticket| self.waiting.get(ticket))
-            && (waiting.reopen.is_some() || waiting.recovered)
+        let waiting = self.tickets.get(&run_id).and_then(|ticket| Some((*ticket, self.waiting.get(ticket)?)));
+        if let Some((ticket, waiting)) = waiting
             && waiting.at.state != RunState::Held
+            && !self.line.is_finding(ticket)
         {
             let state = waiting.at.state;
             return retrier.too_late(state);

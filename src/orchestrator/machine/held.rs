@@ -96,3 +96,6 @@ fn queue_behind(plan: &CheckedPlan, at: Position, events: Vec<EventKind>) -> Dec
     }
     finish(plan, to, RunState::Completed, None, events)
 }
+
+#[cfg(test)]
+mod tests;
