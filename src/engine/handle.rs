@@ -15,8 +15,8 @@ use crate::memory::{Attach, Get, GetOutputs, MemoryError, ProjectMemory, ReadHis
 use crate::orchestrator::{
     AbandonedCall, Breakers, CancelOutcome, CancelPlan, ContinueRun, ControlError, ExecutePlan,
     ExecutionOrchestrator, ListAbandoned, ListPlans, PauseOutcome, PausePlan, PlanError, PlanStatus,
-    ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RunHandle, RunInfo, Shutdown, ShutdownReport, Signal,
-    SignalOutcome, SubmitPlan,
+    ResolveOutcome, ResolveStep, ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RetryRun, RunHandle,
+    RunInfo, Shutdown, ShutdownReport, Signal, SignalOutcome, SkipStep, SubmitPlan,
 };
 use crate::resilience::BreakerRecord;
 use crate::run::RunId;
@@ -180,6 +180,31 @@ impl Engine {
     /// memory failed.
     pub async fn signal(&self, signal: Signal) -> Result<SignalOutcome, ControlError> {
         self.orchestrator.send(signal).await?
+    }
+
+    /// Tries a run again that has failed, was cancelled or interrupted, or is held; see [`RetryRun`].
+    ///
+    /// # Errors
+    /// As [`RetryRun`] says.
+    pub async fn retry_run(&self, retry: RetryRun) -> Result<RunHandle, PlanError> {
+        self.orchestrator.send(retry).await?
+    }
+
+    /// Decides about the step at which a run is held; see [`ResolveStep`].
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownRun`], [`ControlError::NotHere`], [`ControlError::OtherStep`], [`ControlError::Refused`], or
+    /// memory failed.
+    pub async fn resolve(&self, resolve: ResolveStep) -> Result<ResolveOutcome, ControlError> {
+        self.orchestrator.send(resolve).await?
+    }
+
+    /// Goes on without a step that is held, or at which its run has failed; see [`SkipStep`].
+    ///
+    /// # Errors
+    /// As for [`resolve`](Self::resolve), and [`ControlError::NotRetried`].
+    pub async fn skip(&self, skip: SkipStep) -> Result<ResolveOutcome, ControlError> {
+        self.orchestrator.send(skip).await?
     }
 
     /// The circuit breakers, and where they stand; see [`Breakers`].

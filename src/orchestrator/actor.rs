@@ -18,6 +18,7 @@ use super::internal::Happened;
 use super::line::{Line, Move, Ticket};
 use super::links::Links;
 use super::messages::{CancelOutcome, ExecutePlan, RunHandle, SubmitPlan};
+use super::retrying::Retrier;
 use super::runner::{Outcome, Random};
 use super::shutdown::Closing;
 use super::signals::Posted;
@@ -79,9 +80,12 @@ pub struct ExecutionOrchestrator {
     /// Who asked for a run, or to cancel one, before that was stored, or before it was known what goes on.
     pub(crate) to_find: Vec<Ticket>,
     pub(crate) to_continue: Vec<Asker>,
+    pub(crate) to_retry: Vec<Retrier>,
     pub(crate) to_cancel: Vec<(RunId, oneshot::Sender<Cancelled>)>,
     pub(crate) to_steer: Vec<(RunId, Request)>,
     pub(crate) to_signal: Vec<Posted>,
+    /// A run that was about to go on does not: whoever asked for it is to ask again.
+    pub(crate) asks_again: bool,
     /// Runs that stood aside, are ready to go on, and wait for a slot.
     pub(crate) ready: HashMap<Ticket, (RunId, oneshot::Sender<()>)>,
     pub(crate) breakers: BreakerSet,
@@ -150,9 +154,11 @@ impl ExecutionOrchestrator {
             recover: Recover::default(),
             to_find: Vec::new(),
             to_continue: Vec::new(),
+            to_retry: Vec::new(),
             to_cancel: Vec::new(),
             to_steer: Vec::new(),
             to_signal: Vec::new(),
+            asks_again: false,
             ready: HashMap::new(),
             breakers: BreakerSet::default(),
             clock: Clock::default(),
@@ -241,6 +247,9 @@ impl ExecutionOrchestrator {
 
     /// Moves the line on as far as it goes.
     pub(crate) fn advance(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::take(&mut self.asks_again) {
+            self.ask_again(ctx);
+        }
         while let Some(next) = self.line.advance() {
             match next {
                 Move::Start { ticket, accepted } => self.start_run(ticket, accepted, ctx),
@@ -286,6 +295,13 @@ impl ExecutionOrchestrator {
         let info = self.info(run_id);
         let Some(active) = self.active.remove(run_id) else { return };
         self.vacate(active.place);
+        let mut retriers = active.watch.retriers.take();
+        if let Some(first) = retriers.first_mut() {
+            // It was held, and left for that.
+            first.take_over(active.outcomes);
+            self.to_retry.append(&mut retriers);
+            return;
+        }
         let state = cancelled_by(&outcome).ok().and_then(CancelOutcome::state);
         Self::too_late(active.watch.take_requests(), state.unwrap_or(RunState::Interrupted));
         // One that was left as it is stored was not cut off.
@@ -355,6 +371,7 @@ impl Handler<Happened> for ExecutionOrchestrator {
             Happened::Resolved { ticket, answer } => self.resolved(ticket, answer, ctx),
             Happened::Found { ticket, found } => self.found(ticket, *found, ctx),
             Happened::Known { asker, found } => self.known(*asker, *found, ctx),
+            Happened::Reopening { retrier, claim, found } => self.reopening(*retrier, claim, *found, ctx),
             Happened::Recovered { found } => self.recovered(found, ctx),
             Happened::Interrupted { info, stored } => self.settled(*info, stored, ctx),
             Happened::Accepted { ticket, stored } => self.accepted(ticket, stored, ctx),
@@ -366,6 +383,9 @@ impl Handler<Happened> for ExecutionOrchestrator {
             Happened::Signalled { run_id, signals } => self.signalled(&run_id, signals),
             Happened::CancelTold { run_id } => self.cancel_told(&run_id, ctx),
             Happened::Orphaned => self.orphaned(ctx),
+        }
+        if self.line.is_open() && !self.to_retry.is_empty() {
+            self.retry_again(ctx);
         }
         self.advance(ctx);
     }

@@ -11,11 +11,11 @@ use super::actor::ExecutionOrchestrator;
 use super::breakers::Gate;
 use super::control::{Cancelled, cancelled_by};
 use super::error::PlanError;
+use super::going_on::Asker;
 use super::internal::{Happened, tell};
 use super::limit::Deadline;
 use super::line::Ticket;
 use super::links::{Links, stored};
-use super::machine::{self};
 use super::messages::{CancelOutcome, ExecutePlan};
 use super::recovery::{compare_records, outcome_of};
 use super::runner::Outcome;
@@ -207,7 +207,7 @@ impl ExecutionOrchestrator {
     pub(crate) fn accept(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
         let Some(waiting) = self.waiting.get(&ticket) else { return };
         // Sent here, so that acceptances are stored in the order of the line.
-        let request = self.links.commit.send(waiting.accepting(machine::accept(&waiting.plan, None)));
+        let request = self.links.commit.send(waiting.accepting(waiting.acceptance(None)));
         self.post(ticket, ctx);
         let myself = ctx.address().downgrade();
         actix::spawn(async move {
@@ -234,8 +234,15 @@ impl ExecutionOrchestrator {
         let state = cancelled_by(&outcome).ok().and_then(CancelOutcome::state);
         let state = state.unwrap_or(RunState::Interrupted);
         Self::too_late(waiting.requests, state);
-        for posted in waiting.posted {
-            posted.too_late(state);
+        if waiting.reopen.is_some() {
+            // What there is of the run takes them, or says that it is over.
+            self.to_signal.extend(waiting.posted);
+            self.asks_again = true;
+        } else {
+            waiting.posted.into_iter().for_each(|posted| posted.too_late(state));
+        }
+        if waiting.was_held && waiting.reopen.is_some() {
+            self.to_continue.push(Asker::nobody(waiting.run_id.clone(), Vec::new()));
         }
         // Whoever asks again when he has his answer is not to find that somebody holds the run.
         drop(waiting.claim);
@@ -262,6 +269,8 @@ impl ExecutionOrchestrator {
                     let _ = accepted.send(Ok(()));
                 }
                 let withdrawn = !waiting.cancels.is_empty() || waiting.overdue;
+                // From now on it is a run like all others.
+                (waiting.reopen, waiting.was_held) = (None, false);
                 self.line.accepted(ticket);
                 if withdrawn {
                     self.withdraw(ticket, ctx);

@@ -3,10 +3,19 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use self::going_on::{go_on, proceed, resume};
+pub(crate) use self::held::{Decided, calls_again};
+use self::parts::{completed, is_last, next_place, said, step_id};
+pub(crate) use self::waits::begun;
 pub(crate) use super::position::Position;
 use crate::event::{EventKind, SkipReason};
 use crate::plan::{CheckedPlan, Output};
-use crate::run::{RunState, StepFailure, StepProgress};
+use crate::run::{HoldReason, RunState, StepFailure, StepProgress};
+
+mod going_on;
+mod held;
+mod parts;
+mod waits;
 
 /// What stands before the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +47,8 @@ pub(crate) enum Then {
     Fallback,
     /// The next step, before which this stands.
     Continue(Ahead),
+    /// Somebody has to decide.
+    Hold,
     /// The end of the plan.
     Abort,
 }
@@ -59,6 +70,10 @@ pub(crate) enum Input {
     Failed { failure: Arc<StepFailure>, then: Then, escalate: bool },
     /// What a run waited for is there, and it has a slot; or the condition of its step is true.
     Proceed(Ahead, SystemTime),
+    /// What was asked whether the attempt had its effect could not tell: somebody has to, and may be told why it could not.
+    Unverified(Option<Arc<StepFailure>>),
+    /// Somebody has decided about the step that is held.
+    Resolve(Decided),
     /// The run was cancelled while it waited, before the attempt was called, or by dropping its future.
     Cancel,
     /// The run was cancelled while blocking code runs, which cannot be dropped.
@@ -101,6 +116,25 @@ pub(crate) fn accept(plan: &CheckedPlan, slot: Option<Ahead>) -> Decision {
     }
 }
 
+/// A run that was over, or held, is accepted again, in its next generation. `at`: where that begins, which is behind `from` if
+/// that step is skipped.
+pub(crate) fn retry(
+    plan: &CheckedPlan,
+    at: Position,
+    (generation, from): (u32, usize),
+    slot: Option<Ahead>,
+) -> Decision {
+    let task_id = plan.get(from).map(|step| Arc::clone(&step.id));
+    let mut events = said(EventKind::PlanRetried { generation, task_id: task_id.clone(), completed: from });
+    if let Some(task_id) = task_id.filter(|_| at.cursor > from) {
+        events.push(EventKind::TaskSkipped { task_id, reason: SkipReason::Operator });
+    }
+    match slot {
+        Some(ahead) => enter(plan, at, ahead, events),
+        None => Decision::new(at, events),
+    }
+}
+
 /// The transition table. `None`: the input means nothing in that state. `known` is the failure that is stored of the step.
 pub(crate) fn decide(
     plan: &CheckedPlan,
@@ -108,23 +142,31 @@ pub(crate) fn decide(
     known: Option<&Arc<StepFailure>>,
     input: Input,
 ) -> Option<Decision> {
-    let mut decision = transition(plan, at, input)?;
+    let mut decision = transition(plan, at, known, input)?;
     let to = decision.to;
-    // The failure of the last attempt stays known until there is another attempt, and in that of the fallback.
+    // The failure of the last attempt stays known until there is another attempt, or wait, and in that of the fallback.
     let same = to.cursor == at.cursor && (to.attempt == at.attempt || to.step.fallback);
     let cancelled = to.state == RunState::Stopping && !to.expired;
-    if decision.failure.is_none() && same && !to.state.is_final() && !cancelled {
+    let waits = matches!(to.state, RunState::Sleeping | RunState::AwaitingSignal);
+    if decision.failure.is_none() && same && !to.state.is_final() && !cancelled && !waits {
         decision.failure = known.cloned();
     }
     Some(decision)
 }
 
-fn transition(plan: &CheckedPlan, at: Position, input: Input) -> Option<Decision> {
+fn transition(
+    plan: &CheckedPlan,
+    at: Position,
+    known: Option<&Arc<StepFailure>>,
+    input: Input,
+) -> Option<Decision> {
     use RunState::{
-        AwaitingSignal, BackingOff, Interrupted, Parked, Paused, Queued, Running, Sleeping, Stopping,
+        AwaitingSignal, BackingOff, Held, Interrupted, Parked, Paused, Queued, Running, Sleeping, Stopping,
     };
-    let waits =
-        matches!(at.state, Queued | BackingOff | Parked | Sleeping | AwaitingSignal | Paused | Interrupted);
+    let waits = matches!(
+        at.state,
+        Queued | BackingOff | Parked | Sleeping | AwaitingSignal | Paused | Held | Interrupted
+    );
     let decision = match (at.state, input) {
         (Queued, Input::Start(ahead, now)) if at.is_started() => {
             go_on(plan, at, ahead.decided(), now, Vec::new())
@@ -133,17 +175,24 @@ fn transition(plan: &CheckedPlan, at: Position, input: Input) -> Option<Decision
         (BackingOff | Parked, Input::Proceed(ahead, now)) => {
             proceed(plan, at, ahead.decided(), now, Vec::new())
         }
-        (Running, Input::Proceed(ahead, _)) if at.attempt == 0 => enter(plan, at, ahead, Vec::new()),
+        (Running, Input::Proceed(ahead, _)) if at.attempt == 0 || at.step.verifying => {
+            enter(plan, at, ahead, Vec::new())
+        }
         (Queued | Running, Input::Skip(ahead)) if at.attempt == 0 && at.is_started() => {
             let skipped =
                 EventKind::TaskSkipped { task_id: step_id(plan, at), reason: SkipReason::Condition };
             next_step(plan, at, ahead, said(skipped))
         }
         (Queued | Running | BackingOff | Interrupted, Input::Resume(ahead, now)) => {
-            resume(plan, at, ahead, now)
+            resume(plan, at, known, ahead, now)
         }
         // Its cancellation was acknowledged, and the code that it waited for is gone with its process.
         (Stopping, Input::Resume(..)) if !at.expired => cancel_attempt(plan, at),
+        (Running | Stopping, Input::Unverified(failure)) if at.step.verifying => {
+            let held = held::hold(plan, at, HoldReason::Unverified, Vec::new());
+            Decision { failure, ..held }
+        }
+        (Held, Input::Resolve(decided)) => held::resolve(plan, at, decided),
         (_, Input::Interrupt { reason }) if waits || at.state == Running => {
             let to = Position { state: Interrupted, pausing: at.pausing || at.state == Paused, ..at };
             let events = said(EventKind::PlanInterrupted { reason: Arc::clone(&reason) });
@@ -157,8 +206,7 @@ fn transition(plan: &CheckedPlan, at: Position, input: Input) -> Option<Decision
         }
         (Running | Sleeping | AwaitingSignal | Stopping, Input::Completed { output, .. }) => {
             let events = said(completed(plan, at, output));
-            let to = Position { cursor: at.cursor + 1, attempt: 0, step: StepProgress::default(), ..at };
-            finish(plan, to, RunState::Cancelled, None, events)
+            finish(plan, next_place(at), RunState::Cancelled, None, events)
         }
         // Code that was told to stop mostly ends with an error that says so.
         (Stopping, Input::Failed { .. }) if !at.expired => cancel_attempt(plan, at),
@@ -170,7 +218,7 @@ fn transition(plan: &CheckedPlan, at: Position, input: Input) -> Option<Decision
         {
             fail(plan, at, failure, then, escalate)
         }
-        (Running | BackingOff | Sleeping | AwaitingSignal, Input::Cancel) => cancel_attempt(plan, at),
+        (Running | BackingOff | Sleeping | AwaitingSignal | Held, Input::Cancel) => cancel_attempt(plan, at),
         (Queued | Parked | Paused | Interrupted, Input::Cancel) => {
             finish(plan, at, RunState::Cancelled, None, Vec::new())
         }
@@ -215,59 +263,15 @@ fn begin(plan: &CheckedPlan, at: Position, ahead: Ahead, mut events: Vec<EventKi
     enter(plan, at, ahead, events)
 }
 
-/// Goes on where the run was cut off: completed steps count, and the one that may have been in flight is called again,
-/// as another attempt.
-fn resume(plan: &CheckedPlan, at: Position, ahead: Ahead, now: SystemTime) -> Decision {
-    if !at.is_started() {
-        return begin(plan, at, ahead, Vec::new());
-    }
-    let mut events = Vec::with_capacity(at.cursor + 2);
-    events.push(EventKind::PlanResumed { completed: at.cursor });
-    let completed = (0..at.cursor).filter_map(|index| plan.get(index));
-    events.extend(completed.map(|step| EventKind::TaskRecovered { task_id: Arc::clone(&step.id) }));
-    go_on(plan, at, ahead, now, events)
-}
-
-/// Goes on after a wait that may not be over.
-fn go_on(
-    plan: &CheckedPlan,
-    at: Position,
-    ahead: Ahead,
-    now: SystemTime,
-    mut events: Vec<EventKind>,
-) -> Decision {
-    let rest = at
-        .step
-        .until
-        .filter(|until| *until > now && at.attempt > 0 && !at.pausing && waits::begun(plan, at).is_none());
-    let Some(next_attempt_at) = rest else { return proceed(plan, at, ahead, now, events) };
-    let (task_id, attempt) = (step_id(plan, at), at.attempt);
-    events.push(EventKind::TaskWaiting { task_id, attempt, next_attempt_at });
-    Decision::new(Position { state: RunState::BackingOff, ..at }, events)
-}
-
-fn proceed(
-    plan: &CheckedPlan,
-    at: Position,
-    ahead: Ahead,
-    now: SystemTime,
-    events: Vec<EventKind>,
-) -> Decision {
-    // The turn of a step that has not been tried yet begins anew, unless its breaker is what it waited for.
-    let keeps = at.attempt > 0 || at.state == RunState::Parked;
-    let since = if keeps { at.step.since } else { Some(now) };
-    enter(plan, Position { step: StepProgress { since, ..at.step }, ..at }, ahead, events)
-}
-
 /// Goes on to the next step, whose start rides along, or ends the run if there is none.
 fn next_step(plan: &CheckedPlan, at: Position, ahead: Ahead, events: Vec<EventKind>) -> Decision {
-    let to = Position { cursor: at.cursor + 1, attempt: 0, step: StepProgress::default(), ..at };
-    enter(plan, to, ahead, events)
+    enter(plan, next_place(at), ahead, events)
 }
 
 /// Another attempt of the step at the cursor, or its wait, unless something stands before it.
 fn enter(plan: &CheckedPlan, at: Position, ahead: Ahead, mut events: Vec<EventKind>) -> Decision {
-    let at = Position { state: RunState::Running, expired: false, ..at };
+    let step = StepProgress { verifying: false, ..at.step };
+    let at = Position { state: RunState::Running, expired: false, step, ..at };
     let Some(step) = plan.get(at.cursor) else {
         return finish(plan, at, RunState::Completed, None, events);
     };
@@ -312,7 +316,8 @@ fn fail(plan: &CheckedPlan, at: Position, failure: Arc<StepFailure>, then: Then,
         let reason = Arc::from(&*failure.message);
         events.push(EventKind::EscalationNeeded { task_id: Arc::clone(&task_id), reason });
     }
-    let at = Position { state: RunState::Running, expired: false, ..at };
+    let step = StepProgress { verifying: false, ..at.step };
+    let at = Position { state: RunState::Running, expired: false, step, ..at };
     match then {
         Then::Retry(_) => {
             let step = StepProgress { until: next_attempt_at, ..at.step };
@@ -327,6 +332,7 @@ fn fail(plan: &CheckedPlan, at: Position, failure: Arc<StepFailure>, then: Then,
             events.push(EventKind::TaskSkipped { task_id, reason: SkipReason::Failed });
             next_step(plan, at, ahead, events)
         }
+        Then::Hold => held::hold(plan, at, HoldReason::Failed, events).because(failure),
         Then::Abort => finish(plan, at, RunState::Failed, Some(failure), events),
     }
 }
@@ -353,32 +359,10 @@ fn finish(
         None if state == RunState::Completed => EventKind::PlanCompleted {},
         None => EventKind::PlanCancelled {},
     });
-    let step = StepProgress { until: None, ..at.step };
+    let step = StepProgress { until: None, verifying: false, held: None, ..at.step };
     let to = Position { state, step, pausing: false, expired: false, ..at };
     Decision { failure: failed, ..Decision::new(to, events) }
 }
-
-/// A first event, with room for the one that mostly follows.
-fn said(kind: EventKind) -> Vec<EventKind> {
-    let mut events = Vec::with_capacity(2);
-    events.push(kind);
-    events
-}
-
-fn is_last(plan: &CheckedPlan, at: Position) -> bool {
-    at.cursor + 1 == plan.len()
-}
-
-fn completed(plan: &CheckedPlan, at: Position, result: Output) -> EventKind {
-    EventKind::TaskCompleted { task_id: step_id(plan, at), result }
-}
-
-fn step_id(plan: &CheckedPlan, at: Position) -> Arc<str> {
-    plan.get(at.cursor).map_or_else(|| Arc::from(""), |step| Arc::clone(&step.id))
-}
-
-mod waits;
-pub(crate) use waits::begun;
 
 #[cfg(test)]
 mod tests;

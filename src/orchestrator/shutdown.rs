@@ -40,7 +40,7 @@ impl Active {
     /// Nothing but somebody's word leads on, which a shutdown does not wait for.
     pub(crate) fn waits_for_somebody(&self) -> bool {
         match self.watch.at.get().state {
-            RunState::Paused => self.place != Place::Slot,
+            RunState::Paused | RunState::Held => self.place != Place::Slot,
             // Elsewhere it has its signal.
             RunState::AwaitingSignal => self.place == Place::Aside,
             _ => false,
@@ -56,15 +56,13 @@ impl Active {
 
 /// Whether a run in this state waits for something else than a slot.
 pub(crate) fn stands_aside(state: RunState) -> bool {
-    use RunState::{AwaitingSignal, Parked, Paused, Sleeping};
-    matches!(state, Parked | Sleeping | AwaitingSignal | Paused)
+    use RunState::{AwaitingSignal, Held, Parked, Paused, Sleeping};
+    matches!(state, Parked | Sleeping | AwaitingSignal | Paused | Held)
 }
 
-/// What the callers of such a run are told by a shutdown.
-pub(crate) fn left_as_stored(run_id: RunId, state: RunState) -> PlanError {
-    let reason = format!(
-        "the orchestrator shut down while it was {state}; it goes on from there when it is taken up again"
-    );
+/// What the callers of a run are told that goes no further here, and stays as it is stored.
+pub(crate) fn left_as_stored(run_id: RunId, state: RunState, why: &str) -> PlanError {
+    let reason = format!("{why} while it was {state}; it goes on from there when it is taken up again");
     PlanError::Interrupted { run_id, reason }
 }
 
@@ -105,7 +103,7 @@ impl ExecutionOrchestrator {
             if let Some(waiting) = self.waiting.get(&ticket).filter(|waiting| stands_aside(waiting.at.state))
             {
                 // It is about to.
-                let left = left_as_stored(run_id, waiting.at.state);
+                let left = left_as_stored(run_id, waiting.at.state, "the orchestrator shut down");
                 self.refuse(ticket, left);
                 continue;
             }

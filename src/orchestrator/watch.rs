@@ -9,10 +9,12 @@ use std::time::SystemTime;
 use tokio::sync::{Notify, oneshot};
 
 use super::control::Cancelled;
+use super::deciding::{Decision, ResolveOutcome};
 use super::error::{ControlError, PlanError};
 use super::kept_signals::KeptSignals;
 use super::machine::Position;
 use super::messages::{PauseOutcome, ResumeOutcome, RetryOutcome};
+use super::retrying::Retrier;
 use crate::memory::KeptSignal;
 use crate::run::{RunState, StepFailure};
 
@@ -23,6 +25,10 @@ pub(crate) enum Request {
     Pause(Reply<PauseOutcome>),
     Resume(Reply<ResumeOutcome>),
     RetryNow(Reply<RetryOutcome>),
+    /// That something is decided about the step that it is held at.
+    Resolve(Decision, Reply<ResolveOutcome>),
+    /// To be tried again from what is stored, if it is held.
+    Reopen(Box<Retrier>),
     /// To be left as it is stored: the orchestrator shuts down.
     Leave,
 }
@@ -34,6 +40,8 @@ impl Request {
             Self::Pause(reply) => drop(reply.send(Ok(PauseOutcome::Finished(state)))),
             Self::Resume(reply) => drop(reply.send(Ok(ResumeOutcome::NotPaused(state)))),
             Self::RetryNow(reply) => drop(reply.send(Ok(RetryOutcome::NotWaiting(state)))),
+            Self::Resolve(_, reply) => drop(reply.send(Ok(ResolveOutcome::NotHeld(state)))),
+            Self::Reopen(retrier) => retrier.too_late(state),
             Self::Leave => {}
         }
     }
@@ -43,6 +51,8 @@ impl Request {
             Self::Pause(reply) => drop(reply.send(Err(error))),
             Self::Resume(reply) => drop(reply.send(Err(error))),
             Self::RetryNow(reply) => drop(reply.send(Err(error))),
+            Self::Resolve(_, reply) => drop(reply.send(Err(error))),
+            Self::Reopen(retrier) => retrier.refuse(PlanError::Stopped),
             Self::Leave => {}
         }
     }
@@ -59,6 +69,8 @@ pub(crate) struct Watch {
     pub(crate) cancels: RefCell<Vec<oneshot::Sender<Cancelled>>>,
     /// Who is to be told that the run is accepted, while that has still to be stored.
     accepts: RefCell<Vec<oneshot::Sender<Result<(), PlanError>>>>,
+    /// Who tries it again, once it is left for that.
+    pub(crate) retriers: RefCell<Vec<Retrier>>,
     requests: RefCell<VecDeque<Request>>,
     poke: Notify,
     /// The signals that are kept for it.
@@ -75,6 +87,7 @@ impl Watch {
             failure: RefCell::default(),
             cancels: RefCell::default(),
             accepts,
+            retriers: RefCell::default(),
             requests: RefCell::default(),
             poke: Notify::new(),
             signals: RefCell::default(),

@@ -11,7 +11,7 @@ use crate::run::{RunState, StepProgress};
 
 /// What the run waits for, whatever its state is meanwhile: its step calls nothing, and has begun to wait.
 pub(crate) fn begun(plan: &CheckedPlan, at: Position) -> Option<&Wait> {
-    if at.attempt == 0 || at.step.fallback { None } else { plan.wait(at.cursor) }
+    if at.attempt == 0 || at.step.fallback || at.step.held.is_some() { None } else { plan.wait(at.cursor) }
 }
 
 /// Begins the wait of a step, or goes on with it for as long as it may still take. One that is over begins too: that what it
@@ -23,26 +23,26 @@ pub(super) fn enter(
     ahead: Ahead,
     mut events: Vec<EventKind>,
 ) -> Decision {
-    let at = match ahead {
-        _ if at.attempt > 0 => at,
-        Ahead::Wait(now) => {
-            let since = at.step.since.unwrap_or_else(|| to_micros(now));
-            let until = match wait {
-                Wait::Sleep(time) => now.checked_add(*time),
-                Wait::Until(time) => Some(*time),
-                Wait::Signal(_) => step
-                    .step
-                    .policy()
-                    .and_then(|policy| policy.timeout)
-                    .and_then(|limit| since.checked_add(limit)),
-            };
-            let (since, until) = (Some(since), until.map(to_micros));
-            Position { attempt: 1, step: StepProgress { since, until, ..at.step }, ..at }
-        }
-        // What the wait begins with is not known yet: it is asked for when this is stored, as a condition is.
-        _ => return Decision::new(at, events),
+    let now = match ahead {
+        Ahead::Wait(now) => Some(now),
+        // It has begun, or begins anew: when, was said then.
+        _ if at.attempt > 0 => at.step.since,
+        // When it begins is not known: it is asked for once this is stored, as a condition is.
+        _ => None,
     };
-    let (task_id, until) = (Arc::clone(&step.id), at.step.until);
+    let Some(now) = now else { return Decision::new(at, events) };
+    let since = at.step.since.unwrap_or_else(|| to_micros(now));
+    let until = at.step.until.filter(|_| at.attempt > 0).or_else(|| {
+        let until = match wait {
+            Wait::Sleep(time) => now.checked_add(*time),
+            Wait::Until(time) => Some(*time),
+            Wait::Signal(_) => since.checked_add(step.step.policy()?.timeout?),
+        };
+        until.map(to_micros)
+    });
+    let step_progress = StepProgress { since: Some(since), until, ..at.step };
+    let at = Position { attempt: 1, step: step_progress, ..at };
+    let task_id = Arc::clone(&step.id);
     let state = if let Wait::Signal(signal) = wait {
         events.push(EventKind::TaskAwaitingSignal { task_id, signal: Arc::clone(signal), until });
         RunState::AwaitingSignal
