@@ -62,3 +62,4 @@ mod typed;
 #[cfg(not(feature = "expressions"))]
 mod unevaluated;
 mod waits;
+mod waits_cut_off;
