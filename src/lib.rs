@@ -54,6 +54,7 @@
 //! | leave a service alone that is down | [`Step::breaker`], [`Breaker`], [`Breakers`] |
 //! | say what follows from a failure | [`Step::on_failure`], [`OnFailure`], [`Step::escalate_on_failure`], [`StepError::fatal`] |
 //! | ask about runs, cancel them, shut down | [`PlanStatus`], [`ListPlans`], [`CancelPlan`], [`Shutdown`] |
+//! | wait for a time, or for somebody | [`Step::sleep`], [`Step::sleep_until`], [`Step::wait_for_signal`], [`Signal`] |
 //! | hold a run, and let it go on | [`PausePlan`], [`ResumePlan`], [`RetryNow`] |
 //! | say which runs go on after a crash | [`Recover`], [`ContinueRun`], [`ExecutePlan::run_id`] |
 //! | find callables by name, or inject what they need | [`RegistryAllocator`], [`Resolve`] |

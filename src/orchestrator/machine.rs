@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use self::going_on::{go_on, proceed, resume};
 pub(crate) use self::held::{Decided, calls_again, retry};
 use self::parts::{completed, is_last, next_place, said, step_id};
+use self::steered::{pause, steered};
 pub(crate) use self::waits::begun;
 pub(crate) use super::position::Position;
 use crate::event::{EventKind, SkipReason};
@@ -15,6 +16,7 @@ use crate::run::{HoldReason, RunState, StepFailure, StepProgress};
 mod going_on;
 mod held;
 mod parts;
+mod steered;
 mod waits;
 
 /// What stands before the next attempt.
@@ -203,29 +205,7 @@ fn transition(
         (Queued | Parked | Paused | Interrupted, Input::Cancel) => {
             finish(plan, at, RunState::Cancelled, None, Vec::new())
         }
-        (Running, Input::Stop) => {
-            let to = Position { state: Stopping, expired: false, ..at };
-            Decision::new(to, said(EventKind::PlanStopping {}))
-        }
-        // It was told to stop before; only what follows from it changes.
-        (Stopping, Input::Stop) if at.expired => Decision::new(Position { expired: false, ..at }, Vec::new()),
-        (Running, Input::Expire(failure)) => {
-            let to = Position { state: Stopping, expired: true, ..at };
-            Decision::new(to, said(EventKind::PlanStopping {})).because(failure)
-        }
-        (Queued | BackingOff | Parked | Sleeping | AwaitingSignal, Input::Pause) => pause(at, Vec::new()),
-        (Running | Stopping, Input::Pause) if !at.pausing && (at.state == Running || at.expired) => {
-            Decision::new(Position { pausing: true, ..at }, said(EventKind::PlanPausing {}))
-        }
-        (Paused, Input::Unpause) => {
-            let to = Position { state: Queued, pausing: false, ..at };
-            Decision::new(to, said(EventKind::PlanResumed { completed: at.cursor }))
-        }
-        (Queued | Running | Stopping, Input::Unpause) if at.pausing => {
-            let to = Position { pausing: false, ..at };
-            Decision::new(to, said(EventKind::PlanResumed { completed: at.cursor }))
-        }
-        _ => return None,
+        (_, input) => return steered(at, input),
     };
     Some(decision)
 }
@@ -316,11 +296,6 @@ fn fail(plan: &CheckedPlan, at: Position, failure: Arc<StepFailure>, then: Then,
         Then::Hold => held::hold(plan, at, HoldReason::Failed, events).because(failure),
         Then::Abort => finish(plan, at, RunState::Failed, Some(failure), events),
     }
-}
-
-fn pause(at: Position, mut events: Vec<EventKind>) -> Decision {
-    events.push(EventKind::PlanPaused {});
-    Decision::new(Position { state: RunState::Paused, pausing: true, ..at }, events)
 }
 
 fn cancel_attempt(plan: &CheckedPlan, at: Position) -> Decision {

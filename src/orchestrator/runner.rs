@@ -1,5 +1,6 @@
 //! Drives one run: commits what the machine decided, then does what its state asks for, until the run is over.
 
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -14,7 +15,7 @@ use super::breakers::{self, BreakerSet, Change, Gate};
 use super::deciding::{self, StepOutcome};
 use super::error::{ControlError, PlanError};
 use super::internal::Callables;
-use super::limit::{self, Deadline, Limit};
+use super::limit::Deadline;
 use super::links::{Links, stored};
 use super::machine::{self, Ahead, Decision, Input, Position};
 use super::messages::{PauseOutcome, ResumeOutcome, RetryOutcome};
@@ -60,7 +61,7 @@ pub(super) struct Yield {
     output: Option<StepOutput>,
     artifacts: Vec<NewArtifact>,
     /// The kept signal that the output comes from.
-    pub(super) signal: Option<u64>,
+    pub(super) signal: Option<NonZeroU64>,
 }
 
 /// A decision on its way to memory.
@@ -183,9 +184,10 @@ impl Runner {
         let mut commit = commit_of(&self.scope.run_id, &self.project, self.durability, decision);
         let output = produced.output.as_ref().map(|step| step.output.clone());
         (commit.output, commit.artifacts) = (produced.output, produced.artifacts);
-        commit.signal = produced.signal;
+        let signal = produced.signal.map(NonZeroU64::get);
+        commit.signal = signal;
         breakers::tell(&self.changes, &mut commit);
-        Sent { to, failure, request: self.links.commit.send(commit), output, signal: produced.signal }
+        Sent { to, failure, request: self.links.commit.send(commit), output, signal }
     }
 
     /// Waits until a decision is stored, and only then moves on.
@@ -248,12 +250,6 @@ impl Runner {
         let cancelled = self.scope.cancellation.is_cancelled();
         let ahead = if cancelled || at.pausing { Ahead::Go } else { self.next(at.cursor + 1, &output) };
         Turn { input: Input::Completed { output, cancelled, ahead }, produced, error: None }
-    }
-
-    /// The first limit that the run comes to where it stands.
-    pub(super) fn limit(&self) -> Option<Limit> {
-        let at = self.watch.at.get();
-        limit::first(self.policy().filter(|_| !self.is_signalled()), self.deadline, at, self.started(at))
     }
 
     /// Waits until a time. For ever, without one.

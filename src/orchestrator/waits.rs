@@ -1,9 +1,11 @@
 //! What a run does at a step that only waits: it stands aside until what it waits for is there, and completes the step then.
 
+use std::num::NonZeroU64;
 use std::time::SystemTime;
 
 use super::aside::Want;
 use super::error::PlanError;
+use super::limit::{self, Limit};
 use super::machine::{Input, Position, begun};
 use super::runner::{Flow, Runner, produce};
 use crate::memory::KeptSignal;
@@ -42,7 +44,7 @@ impl Runner {
                 let KeptSignal { no, payload, .. } = self.signal()?;
                 // What is a secret of the plan is one whoever sends it.
                 let (payload, _) = self.scope.clean(Ok(Output::Json(payload)), Vec::new());
-                (payload.ok()?, Some(no))
+                (payload.ok()?, NonZeroU64::new(no))
             }
             _ => return None,
         };
@@ -86,8 +88,15 @@ impl Runner {
         self.signal().is_some()
     }
 
+    /// The first limit that the run comes to where it stands.
+    pub(super) fn limit(&self) -> Option<Limit> {
+        let at = self.watch.at.get();
+        let policy = self.policy().filter(|_| !self.is_signalled());
+        limit::first(policy, self.deadline, at, self.started(at))
+    }
+
     /// When that began which has a time limit of its own, if anything has.
-    pub(super) fn started(&self, at: Position) -> Option<SystemTime> {
+    fn started(&self, at: Position) -> Option<SystemTime> {
         if begun(self.plan(), at).is_some() {
             at.step.since
         } else {

@@ -263,6 +263,9 @@ pub enum InvalidPolicy {
         /// What it has.
         what: &'static str,
     },
+    /// It sleeps until a time that is [too far away](crate::limits::END_OF_TIME) to be told.
+    #[error("it sleeps until a time after the year 9999; was another unit meant?")]
+    TooFar,
     /// A time is longer than [`MAX_WAIT`].
     #[error("the {what} is {}, more than {} days; was another unit meant?", humantime::format_duration(*time), MAX_WAIT.as_secs() / 86_400)]
     TooLong {

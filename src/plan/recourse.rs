@@ -1,7 +1,7 @@
 //! What becomes of a step that may have had its effect, and how a step is undone.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,7 +11,7 @@ use super::into_callable::IntoCallable;
 use super::policy::{Compensation, Interruption, InvalidPolicy, Policy, Role, UndoneBy};
 use super::step::Step;
 use super::wait::Wait;
-use crate::limits::MAX_WAIT;
+use crate::limits::{END_OF_TIME, MAX_WAIT};
 use crate::resilience::Retry;
 
 /// What becomes of a step whose attempt was in flight when its run was cut off: it may have had its effect, or not.
@@ -152,6 +152,11 @@ impl Step {
             && *time > MAX_WAIT
         {
             return Err(InvalidPolicy::TooLong { what: "sleep", time: *time });
+        }
+        if let Wait::Until(time) = wait
+            && time.duration_since(UNIX_EPOCH).is_ok_and(|since| since >= END_OF_TIME)
+        {
+            return Err(InvalidPolicy::TooFar);
         }
         let times = policy.timeout.or(policy.total_timeout).is_some() && !matches!(wait, Wait::Signal(_));
         let found = [

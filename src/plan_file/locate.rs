@@ -63,6 +63,7 @@ fn policy(fault: &InvalidPolicy) -> Vec<&'static str> {
     match fault {
         InvalidPolicy::Zero { what } | InvalidPolicy::TooLong { what, .. } => vec![what],
         InvalidPolicy::OnlyWaits { .. } => Vec::new(),
+        InvalidPolicy::TooFar => vec!["sleep_until"],
         InvalidPolicy::NothingUndoes => vec!["compensate"],
         InvalidPolicy::Retry(fault) => vec!["retry", retry(fault)],
     }

@@ -179,6 +179,7 @@ fn expected(stage: Stage) -> [&'static str; 5] {
 }
 
 /// Brings the run `a` to a stage.
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 async fn bring<W: World>(bench: &Bench<W>, stage: Stage) -> Actors {
     let actors = bench.live(plain).await;
     let service = &bench.service;
@@ -1055,6 +1056,19 @@ async fn in_time<T>(answer: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_millis(1), answer).await.expect("an answer at once")
 }
 
+/// A step of each kind that has a slot, or gives it up.
+fn all_kinds() -> [Step; 6] {
+    let retry = Retry::fixed(Duration::from_secs(2)).max_attempts(5);
+    [
+        work("first", 1),
+        call("second", 1).retry(retry.clone()),
+        Step::sleep("nap", Duration::from_secs(1)),
+        call("third", 1).breaker("payments").retry(retry),
+        Step::wait_for_signal("signal", "go"),
+        work("fourth", 0),
+    ]
+}
+
 async fn any_interleaving(slots: usize, moves: Vec<Move>) {
     let bench = Bench::<Volatile>::new();
     let configure = |orchestrator: ExecutionOrchestrator| plain(orchestrator).max_concurrent_plans(slots);
@@ -1066,16 +1080,7 @@ async fn any_interleaving(slots: usize, moves: Vec<Move>) {
         match what {
             0..=2 => {
                 let id = format!("{:02}", ids.len());
-                let retry = Retry::fixed(Duration::from_secs(2)).max_attempts(5);
-                let steps = [
-                    work("first", 1),
-                    call("second", 1).retry(retry.clone()),
-                    Step::sleep("nap", Duration::from_secs(1)),
-                    call("third", 1).breaker("payments").retry(retry),
-                    Step::wait_for_signal("signal", "go"),
-                    work("fourth", 0),
-                ];
-                let run = submit(&actors, &id, steps).await;
+                let run = submit(&actors, &id, all_kinds()).await;
                 let ended = Arc::clone(&ended);
                 actix::spawn(async move {
                     let id = run.run_id().clone();

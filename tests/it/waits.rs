@@ -207,6 +207,73 @@ async fn a_thousand_that_wait_hold_nobody_up_after_a_restart<W: World>() {
     bench.forget(actors).await;
 }
 
+async fn a_time_that_cannot_be_told_is_refused<W: World>() {
+    let bench = Bench::<W>::new();
+    let actors = bench.live(plain).await;
+    let end = std::time::UNIX_EPOCH + limits::END_OF_TIME;
+    let plan = ExecutePlan::new([Step::sleep_until("s", end)]).run_id("a");
+    let refused = actors.orchestrator.send(plan).await.unwrap().unwrap_err();
+    let expected = "it sleeps until a time after the year 9999; was another unit meant?";
+    assert_eq!(chain(&refused).last().unwrap(), expected);
+    let last = Step::sleep_until("s", end - Duration::from_secs(1));
+    submit(&actors, "a", [last]).await;
+    quiet().await;
+    assert_eq!(state(&actors, "a").await, RunState::Sleeping);
+    crash(&bench, actors).await;
+    let actors = bench.live(plain).await;
+    quiet().await;
+    let until = status(&actors, "a").await.unwrap().until;
+    assert_eq!(until, Some(end - Duration::from_secs(1)));
+    cancel(&actors, "a").await.unwrap();
+    let told = serde_json::to_string(&history(&actors).await).unwrap();
+    assert!(told.contains("9999-12-31T23:59:59"), "{told}");
+    bench.bury(actors).await;
+}
+
+/// A step that was held, since its signal did not come, and that is tried again, waits anew.
+async fn a_wait_that_was_held_begins_anew<W: World>() {
+    let bench = Bench::<W>::new();
+    let actors = bench.live(plain).await;
+    let run = submit(&actors, "a", [impatient("d").on_failure(OnFailure::Hold), work("t", 1)]).await;
+    seconds(100).await;
+    assert_eq!(state(&actors, "a").await, RunState::Held);
+    seconds(1_000).await;
+    assert_eq!(state(&actors, "a").await, RunState::Held, "its time does not pass");
+    let rerun = ResolveStep::new(run_id("a"), "d", StepOutcome::Rerun);
+    actors.orchestrator.send(rerun.clone()).await.unwrap().unwrap();
+    quiet().await;
+    let info = status(&actors, "a").await.unwrap();
+    let until = info.until.map(|until| second(&bench, until));
+    assert_eq!((info.state, until, info.failure), (RunState::AwaitingSignal, Some(1_160), None));
+    seconds(100).await;
+    assert_eq!(state(&actors, "a").await, RunState::Held);
+    // Kept while it is held.
+    received(&actors, "a", "go", "at last").await;
+    actors.orchestrator.send(rerun).await.unwrap().unwrap();
+    assert_eq!(run.await.unwrap(), ["at last", "t done"]);
+    bench.bury(actors).await;
+}
+
+/// What no step has taken is kept for the next generation, too.
+async fn the_next_generation_finds_the_signals_that_are_kept<W: World>() {
+    let bench = Bench::<W>::new();
+    let actors = bench.live(plain).await;
+    bench.service.goes(false);
+    let run = submit(&actors, "a", [call("s", 5), go("d")]).await;
+    received(&actors, "a", "go", "kept").await;
+    run.await.unwrap_err();
+    assert_eq!(signal(&actors, "a", "go", 1).await.unwrap(), SignalOutcome::Finished(RunState::Failed));
+    bench.service.goes(true);
+    let retried = actors.orchestrator.send(RetryRun::new(run_id("a")));
+    // In the same breath: nothing of the generation is stored.
+    let told = actors.orchestrator.send(Signal::new(run_id("a"), "go").payload("late"));
+    let run = retried.await.unwrap().unwrap();
+    assert_eq!(told.await.unwrap().unwrap(), SignalOutcome::Received);
+    assert_eq!(run.await.unwrap(), ["s done", "kept"]);
+    assert_eq!(kept(&actors, "a").await, [("go".to_owned(), json!("late"))]);
+    bench.bury(actors).await;
+}
+
 // Signals.
 
 async fn a_signal_ends_the_wait_with_its_payload<W: World>() {
@@ -868,6 +935,9 @@ frozen! {
     who_waits_gives_its_slot_to_others_and_comes_before_those_that_only_queued
     a_sleep_goes_on_after_a_restart_for_the_rest_of_it
     a_thousand_that_wait_hold_nobody_up_after_a_restart
+    a_time_that_cannot_be_told_is_refused
+    a_wait_that_was_held_begins_anew
+    the_next_generation_finds_the_signals_that_are_kept
     a_signal_ends_the_wait_with_its_payload
     each_signal_is_taken_once_and_the_earliest_of_its_name_first
     an_early_signal_is_kept_across_a_restart

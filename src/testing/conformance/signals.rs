@@ -40,11 +40,12 @@ pub fn signals_are_kept_until_they_are_taken<S: Store>(mut open: impl FnMut() ->
         kept.push(signal);
         events.push(event);
     }
-    let (of_b, event) = record_signal(&mut store, 5, "b", "go", json!("b"));
+    let (signal, event) = record_signal(&mut store, 5, "b", "go", json!("b"));
     events.push(event);
+    let of_b = [signal];
     for _ in 0..2 {
         assert_eq!(store.signals(&run_id("a")).unwrap(), kept);
-        assert_eq!(store.signals(&run_id("b")).unwrap(), [of_b.clone()]);
+        assert_eq!(store.signals(&run_id("b")).unwrap(), of_b);
         assert_eq!(store.signals(&run_id("c")).unwrap(), []);
         assert_eq!(store.events(0, ALL).unwrap(), events);
         drop(store);
@@ -56,7 +57,7 @@ pub fn signals_are_kept_until_they_are_taken<S: Store>(mut open: impl FnMut() ->
     for _ in 0..2 {
         assert_eq!(store.signals(&run_id("a")).unwrap(), kept);
         assert_eq!(store.outputs(&run_id("a")).unwrap().unwrap(), [Output::Json(Arc::clone(&taken.payload))]);
-        assert_eq!(store.signals(&run_id("b")).unwrap(), [of_b.clone()]);
+        assert_eq!(store.signals(&run_id("b")).unwrap(), of_b);
         drop(store);
         store = open();
     }
