@@ -51,7 +51,7 @@ impl Runner {
             }
         }
         if scope.cancellation.is_cancelled() {
-            return Ok(Input::Cancel.into());
+            return Ok(self.cancelled());
         }
         if let Some(breaker) = self.gate.refused.take() {
             let refused = StepError::of_kind(FailureKind::BreakerOpen, BreakerOpen { breaker });
@@ -62,7 +62,7 @@ impl Runner {
         if let Some(limit) =
             limit.filter(|limit| self.watch.since.get().is_some_and(|since| since >= limit.at))
         {
-            self.gate.passage = None;
+            self.gate.give_back();
             return Ok(Flow::Turn(self.failed(StepError::limit(limit.exceeded()))));
         }
         if attempt == 0 {
@@ -81,13 +81,12 @@ impl Runner {
         let context = scope.open_attempt(cursor, attempt, known, input);
         let call = Call::start(callable, step.step.is_inline(), context, &self.claim);
         let ended = self.end_of(call, limit).await;
+        // No code of it runs any more; what was abandoned has taken its permit along.
+        self.gate.permit = None;
         let staged = scope.take_staged();
         let (result, staged) = match ended? {
             Ended::Returned(result) => scope.clean(result, staged),
-            Ended::Dropped => {
-                self.gate.passage = None;
-                return Ok(Input::Cancel.into());
-            }
+            Ended::Dropped => return Ok(self.cancelled()),
         };
         let now = self.watch.at.get();
         if result.is_err() && scope.cancellation.is_cancelled() && !now.expired {
@@ -112,6 +111,12 @@ impl Runner {
             Ok((output, produced)) => self.completed(output, produced),
             Err(error) => self.failed(error),
         }))
+    }
+
+    /// The attempt was cancelled, which says nothing about the service.
+    fn cancelled(&mut self) -> Flow {
+        self.gate.give_back();
+        Input::Cancel.into()
     }
 
     fn callable(&self, cursor: usize, fallback: bool) -> Option<&Callable> {
@@ -259,6 +264,7 @@ impl Runner {
                     expired = expired.and(served.map(drop));
                 }
                 Heard::Limit => {
+                    let call = (call, self.gate.permit.take());
                     self.links.abandoned.watch(&self.scope, self.watch.at.get(), call, self.clock.now());
                     let source = Box::new(limit.exceeded());
                     expired?;

@@ -213,6 +213,7 @@ impl Step {
             ("callable name", self.record.uses.as_deref()),
             ("agent name", self.record.agent.as_deref()),
             ("breaker name", policy.and_then(|policy| policy.breaker.as_deref())),
+            ("limit name", policy.and_then(|policy| policy.limit.as_deref())),
             ("fallback name", fallback),
         ];
         named.into_iter().filter_map(|(what, name)| name.map(|name| (what, name)))
