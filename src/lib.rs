@@ -162,7 +162,7 @@ pub use orchestrator::{
     AbandonedCall, Breakers, CancelOutcome, CancelPlan, ContinueRun, ControlError, CurrentStep, ExecutePlan,
     ExecutionOrchestrator, ListAbandoned, ListPlans, PauseOutcome, PausePlan, PlanError, PlanStatus, Recover,
     ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RunHandle, RunInfo, Shutdown, ShutdownReport,
-    SubmitPlan,
+    StepNotUndone, SubmitPlan,
 };
 pub use plan::{
     BreakerOpen, Callable, ContextError, InputType, IntoCallable, IntoOutput, InvalidPlan, InvalidPolicy,

@@ -30,7 +30,7 @@ enum Ended {
 }
 
 /// What comes first while an attempt is in flight.
-enum Heard {
+pub(super) enum Heard {
     Result(StepResult),
     Cancelled,
     Request(Request),
@@ -173,7 +173,7 @@ impl Runner {
     }
 
     /// What comes first. The result, if it is there: it counts. `polled`: the call has just been asked for it.
-    async fn hear(
+    pub(super) async fn hear(
         &self,
         call: &mut Call,
         mut cancelled: Option<Pin<&mut WaitForCancellationFuture<'_>>>,
@@ -264,7 +264,8 @@ impl Runner {
                     expired = expired.and(served.map(drop));
                 }
                 Heard::Limit => {
-                    self.links.abandoned.watch(&self.scope, self.watch.at.get(), call, self.clock.now());
+                    let Position { cursor, attempt, .. } = self.watch.at.get();
+                    self.links.abandoned.watch(&self.scope, (cursor, attempt), call, self.clock.now());
                     let source = Box::new(limit.exceeded());
                     expired?;
                     return Ok(Ended::Returned(Err(StepError::limit(LimitExceeded::Abandoned {
@@ -279,7 +280,7 @@ impl Runner {
         Ok(Ended::Returned(Err(error)))
     }
 
-    async fn moved_to(&mut self, decision: Decision) -> Result<(), PlanError> {
+    pub(super) async fn moved_to(&mut self, decision: Decision) -> Result<(), PlanError> {
         let moved = self.move_to(decision).await;
         moved.map_err(|error| PlanError::from_memory(self.scope.run_id.clone(), error))
     }

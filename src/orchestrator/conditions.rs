@@ -57,6 +57,7 @@ impl Runner {
         let Some(step) = self.plan().get(at.cursor) else { return self.aborted("the step is gone".into()) };
         match produce(at.cursor, &step.id, &null, Vec::new()) {
             Ok(produced) => {
+                let produced = produced.skipped();
                 let ahead = if at.pausing { Ahead::Go } else { self.next(at.cursor + 1, &null) };
                 Turn { input: Input::Skip(ahead), produced, error: None }
             }

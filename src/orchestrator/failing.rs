@@ -19,7 +19,7 @@ impl Runner {
         let at = self.watch.at.get();
         if let (Then::Continue(_), Some(step)) = (then, self.plan().get(at.cursor)) {
             match produce(at.cursor, &step.id, &Output::null(), Vec::new()) {
-                Ok(null) => produced = null,
+                Ok(null) => produced = null.skipped(),
                 Err(error) => return self.aborted(error),
             }
         }

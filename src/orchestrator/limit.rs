@@ -34,6 +34,11 @@ impl Limit {
     }
 }
 
+/// When an attempt must be over that was started then and may take so long.
+pub(crate) fn attempt(started: SystemTime, after: Duration) -> Option<Limit> {
+    Some(Limit { at: started.checked_add(after)?, after, scope: Scope::Attempt })
+}
+
 /// When the whole plan must be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deadline {
@@ -59,9 +64,7 @@ pub(crate) fn first(
         return None;
     }
     let attempt = policy.and_then(|policy| policy.timeout).filter(|_| at.state == RunState::Running);
-    let attempt = attempt.zip(started).and_then(|(limit, started)| {
-        Some(Limit { at: started.checked_add(limit)?, after: limit, scope: Scope::Attempt })
-    });
+    let attempt = attempt.zip(started).and_then(|(after, started)| self::attempt(started, after));
     let whole = policy.and_then(|policy| total(policy, at));
     // Of limits that come at the same time, the one that means more.
     [deadline.map(Deadline::limit), whole, attempt].into_iter().flatten().min_by_key(|limit| limit.at)

@@ -3,7 +3,8 @@
 //! - `line` decides which plan is accepted or started next, `machine` what a run does next, `limit` how long it may take: all
 //!   pure.
 //! - `runner` drives one run: it commits what the machine decided, then does what its state asks for, and so on. `attempt` is
-//!   what it does while a step runs, `aside` while none does, `failing` what it makes of a failure.
+//!   what it does while a step runs, `aside` while none does, `failing` what it makes of a failure, `compensating` how it undoes
+//!   what steps did.
 //! - `invoke` calls the user's code, and `breakers` keeps it from calling what is down.
 //! - `actor` answers messages, and never waits; `burst`, `admission`, `resolving`, `slots`, `recovery`, `going_on`, `control`, `steering` and
 //!   `shutdown` are parts of it. A plan is `waiting` first; with the task of its run the actor shares a `watch`.
@@ -15,6 +16,7 @@ mod aside;
 mod attempt;
 mod breakers;
 mod burst;
+mod compensating;
 mod conditions;
 mod control;
 mod error;
@@ -27,6 +29,7 @@ mod line;
 mod links;
 mod machine;
 mod messages;
+mod not_undone;
 mod position;
 mod recovery;
 mod resolving;
@@ -47,4 +50,5 @@ pub use messages::{
     PlanStatus, ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RunHandle, Shutdown, ShutdownReport,
     SubmitPlan,
 };
+pub use not_undone::StepNotUndone;
 pub use status::{CurrentStep, RunInfo};

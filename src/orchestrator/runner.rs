@@ -14,14 +14,14 @@ use super::error::{ControlError, PlanError};
 use super::internal::Callables;
 use super::limit::{self, Deadline, Limit};
 use super::links::{Links, stored};
-use super::machine::{self, Ahead, Decision, Input, Position};
+use super::machine::{self, Ahead, Decision, Input, Known, Position};
 use super::messages::{PauseOutcome, ResumeOutcome, RetryOutcome};
 use super::watch::{Reply, Request, Watch};
 use crate::clock::Clock;
 use crate::memory::{Claim, Commit, MemoryError, NewArtifact, RunUpdate, StepOutput};
 use crate::plan::{CheckedPlan, Output, Policy, RunScope, StagedArtifact, StepError};
 use crate::project::Project;
-use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure};
+use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure, Undoing};
 
 pub(crate) type Outcome = Result<Vec<Value>, PlanError>;
 
@@ -58,12 +58,30 @@ pub(super) struct Yield {
     artifacts: Vec<NewArtifact>,
 }
 
+impl Yield {
+    /// Of what completes no step.
+    pub(super) fn of(artifacts: Vec<NewArtifact>) -> Self {
+        Self { output: None, artifacts }
+    }
+
+    /// Of a step that the plan goes on without.
+    pub(super) fn skipped(mut self) -> Self {
+        if let Some(output) = &mut self.output {
+            output.skipped = true;
+        }
+        self
+    }
+}
+
 /// A decision on its way to memory.
 pub(crate) struct Sent {
     to: Position,
     failure: Option<Arc<StepFailure>>,
+    undoing: Option<Arc<Undoing>>,
     request: RecipientRequest<Box<Commit>>,
     output: Option<Output>,
+    /// The step that this skips.
+    skips: Option<usize>,
 }
 
 impl Sent {
@@ -71,9 +89,10 @@ impl Sent {
     pub(crate) fn new(
         to: Position,
         failure: Option<Arc<StepFailure>>,
+        undoing: Option<Arc<Undoing>>,
         request: RecipientRequest<Box<Commit>>,
     ) -> Self {
-        Self { to, failure, request, output: None }
+        Self { to, failure, undoing, request, output: None, skips: None }
     }
 }
 
@@ -123,6 +142,7 @@ impl Runner {
                     Some(failure) => Flow::Turn(self.failed(StepError::recorded(&failure))),
                     None => Input::Resume(Ahead::Go, self.clock.now()).into(),
                 },
+                RunState::Compensating => self.compensate().await?,
                 state if state.is_final() => return self.outcome(error),
                 _ => return Err(self.interrupted("it came to a state that nothing leads out of")),
             };
@@ -165,20 +185,24 @@ impl Runner {
     }
 
     pub(super) fn decide(&self, input: Input) -> Option<Decision> {
-        machine::decide(self.plan(), self.watch.at.get(), self.watch.failure.borrow().as_ref(), input)
+        let (failure, undoing) = (self.watch.failure.borrow(), self.watch.undoing.borrow());
+        let skipped = self.watch.skipped.borrow();
+        let known = Known { failure: failure.as_ref(), undoing: undoing.as_ref(), skipped: &skipped };
+        machine::decide(self.plan(), self.watch.at.get(), &known, input)
     }
 
-    fn send(&mut self, decision: Decision, produced: Yield) -> Sent {
-        let (to, failure) = (decision.to, decision.failure.clone());
+    pub(super) fn send(&mut self, decision: Decision, produced: Yield) -> Sent {
+        let (to, failure, undoing) = (decision.to, decision.failure.clone(), decision.undoing.clone());
         let mut commit = commit_of(&self.scope.run_id, &self.project, self.durability, decision);
         let output = produced.output.as_ref().map(|step| step.output.clone());
+        let skips = produced.output.as_ref().filter(|step| step.skipped).map(|step| step.step);
         (commit.output, commit.artifacts) = (produced.output, produced.artifacts);
         breakers::tell(&self.changes, &mut commit);
-        Sent { to, failure, request: self.links.commit.send(commit), output }
+        Sent { to, failure, undoing, request: self.links.commit.send(commit), output, skips }
     }
 
     /// Waits until a decision is stored, and only then moves on.
-    async fn stored(&mut self, sent: Sent) -> Result<(), MemoryError> {
+    pub(super) async fn stored(&mut self, sent: Sent) -> Result<(), MemoryError> {
         let committed = stored(sent.request.await)?;
         let mut to = sent.to;
         if to.state == RunState::Running {
@@ -187,6 +211,8 @@ impl Runner {
         self.watch.at.set(to);
         self.watch.since.set(Some(committed.at));
         self.watch.failure.replace(sent.failure);
+        self.watch.undoing.replace(sent.undoing);
+        self.watch.skipped.borrow_mut().extend(sent.skips);
         self.changes.clear();
         if let Some(output) = sent.output {
             self.scope.push_output(output);
@@ -246,13 +272,7 @@ impl Runner {
         let at = self.watch.at.get();
         match request {
             Request::Leave if self.slot => Ok(None),
-            Request::Leave => {
-                let (run_id, state) = (self.scope.run_id.clone(), at.state);
-                let reason = format!(
-                    "the orchestrator shut down while it was {state}; it goes on from there when it is taken up again"
-                );
-                Err(PlanError::Interrupted { run_id, reason })
-            }
+            Request::Leave => Err(left(self.scope.run_id.clone(), at.state)),
             Request::RetryNow(reply) => {
                 let waits = matches!(at.state, RunState::BackingOff | RunState::Parked);
                 let outcome = if waits { RetryOutcome::Retrying } else { RetryOutcome::NotWaiting(at.state) };
@@ -304,18 +324,32 @@ impl Runner {
         if state == RunState::Completed {
             return Ok(completed);
         }
+        let undoing = self.watch.undoing.borrow();
+        let failed = undoing.as_ref().map_or(state == RunState::Failed, |undoing| !undoing.cancelled);
         let source = error.or_else(|| self.watch.failure.borrow().as_deref().map(StepError::recorded));
-        let Some(source) = source.filter(|_| state == RunState::Failed) else {
-            return Err(PlanError::Cancelled { run_id, completed });
+        let id = |index| self.plan().get(index).map_or_else(String::new, |step| step.id.to_string());
+        let ended = match source.filter(|_| failed) {
+            None => PlanError::Cancelled { run_id, completed },
+            Some(source) => PlanError::failed(run_id, id(cursor), cursor, attempt, completed, source),
         };
-        let step_id = self.plan().get(cursor).map_or_else(String::new, |step| step.id.to_string());
-        Err(PlanError::failed(run_id, step_id, cursor, attempt, completed, source))
+        Err(match &*undoing {
+            Some(undoing) => PlanError::compensated(self.scope.run_id.clone(), undoing, id, ended),
+            None => ended,
+        })
     }
 
     pub(super) fn interrupted(&self, reason: &str) -> PlanError {
         log::error!(target: "lunacore::run", run_id = self.scope.run_id.as_str(); "interrupted: {reason}");
         PlanError::Interrupted { run_id: self.scope.run_id.clone(), reason: reason.to_owned() }
     }
+}
+
+/// A run stays as it is stored.
+pub(super) fn left(run_id: RunId, state: RunState) -> PlanError {
+    let reason = format!(
+        "the orchestrator shut down while it was {state}; it goes on from there when it is taken up again"
+    );
+    PlanError::Interrupted { run_id, reason }
 }
 
 /// The commit of a decision that produces nothing yet.
@@ -325,13 +359,19 @@ pub(crate) fn commit_of(
     durability: Option<Durability>,
     decision: Decision,
 ) -> Box<Commit> {
-    let Decision { to, failure, reason, events } = decision;
+    let Decision { to, failure, reason, undoing, events } = decision;
     let mut update = RunUpdate::new(to.state, to.cursor, to.attempt);
     (update.step, update.pausing, update.failure, update.reason) = (to.step, to.pausing, failure, reason);
+    update.undoing = undoing;
     let mut commit = Box::new(Commit::new(run_id.clone(), project.clone(), update));
     commit.events = events;
     commit.durability = durability;
     commit
+}
+
+/// An artifact that a step staged.
+pub(super) fn of_step((step, id): (usize, &Arc<str>), staged: StagedArtifact) -> NewArtifact {
+    NewArtifact::new(staged.key, Arc::from("data"), (step, Arc::clone(id)), staged.data)
 }
 
 /// What a completed step leaves: its output, and the artifacts that it staged.
@@ -342,9 +382,6 @@ pub(super) fn produce(
     staged: Vec<StagedArtifact>,
 ) -> Result<Yield, StepError> {
     output.check()?;
-    let of_step = |StagedArtifact { key, data }| {
-        NewArtifact::new(key, Arc::from("data"), (step, Arc::clone(step_id)), data)
-    };
-    let artifacts = staged.into_iter().map(of_step).collect();
+    let artifacts = staged.into_iter().map(|artifact| of_step((step, step_id), artifact)).collect();
     Ok(Yield { output: Some(StepOutput::new(step, Arc::clone(step_id), output.clone())), artifacts })
 }

@@ -17,18 +17,25 @@ use crate::run::{RunId, RunState};
 pub(crate) struct Closing {
     replies: Vec<oneshot::Sender<ShutdownReport>>,
     report: ShutdownReport,
+    /// Nothing is waited for any more but what cannot be stopped.
+    cancelled: bool,
     over: bool,
 }
 
 impl Closing {
     pub(crate) fn count(&mut self, outcome: &Outcome) {
         let report = &mut self.report;
-        match outcome {
+        match outcome.as_ref().map_err(PlanError::why) {
             Ok(_) => report.completed += 1,
             Err(PlanError::Cancelled { .. }) => report.cancelled += 1,
             Err(PlanError::Interrupted { .. }) => report.interrupted += 1,
             Err(_) => report.failed += 1,
         }
+    }
+
+    /// Whether all plans were cancelled.
+    pub(crate) fn has_cancelled(&self) -> bool {
+        self.cancelled
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -65,6 +72,7 @@ impl ExecutionOrchestrator {
     }
 
     fn cancel_all(&mut self, ctx: &mut Context<Self>) {
+        self.closing.get_or_insert_default().cancelled = true;
         // The last first: were the first taken out first, those behind it would start.
         let mut waiting: Vec<(u64, RunId)> =
             self.tickets.iter().map(|(run_id, ticket)| (*ticket, run_id.clone())).collect();
@@ -84,6 +92,10 @@ impl ExecutionOrchestrator {
             .map(|(run_id, _)| run_id.clone())
             .collect();
         for run_id in active {
+            if let Some(active) = self.active.get(&run_id) {
+                // Nor is anything begun that it would undo.
+                active.watch.leave();
+            }
             drop(self.cancel(&run_id, ctx));
         }
     }

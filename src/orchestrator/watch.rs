@@ -12,7 +12,7 @@ use super::control::Cancelled;
 use super::error::{ControlError, PlanError};
 use super::machine::Position;
 use super::messages::{PauseOutcome, ResumeOutcome, RetryOutcome};
-use crate::run::{RunState, StepFailure};
+use crate::run::{RunState, StepFailure, Undoing};
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, ControlError>>;
 
@@ -36,6 +36,14 @@ impl Request {
         }
     }
 
+    /// Answers that the run undoes what its steps did, which goes on.
+    pub(crate) fn compensating(self) {
+        match self {
+            Self::Pause(reply) => drop(reply.send(Ok(PauseOutcome::Compensating))),
+            other => other.too_late(RunState::Compensating),
+        }
+    }
+
     pub(crate) fn fail(self, error: ControlError) {
         match self {
             Self::Pause(reply) => drop(reply.send(Err(error))),
@@ -53,6 +61,12 @@ pub(crate) struct Watch {
     pub(crate) since: Cell<Option<SystemTime>>,
     /// The failure that is stored of its step.
     pub(crate) failure: RefCell<Option<Arc<StepFailure>>>,
+    /// How far it is with undoing what its steps did, if it does.
+    pub(crate) undoing: RefCell<Option<Arc<Undoing>>>,
+    /// The steps behind it that were skipped, in order.
+    pub(crate) skipped: RefCell<Vec<usize>>,
+    /// It is not to undo anything any more: the orchestrator shuts down.
+    pub(crate) leaving: Cell<bool>,
     /// Who cancelled it, and is told when the run has stored that it is stopping, or else when it ends.
     pub(crate) cancels: RefCell<Vec<oneshot::Sender<Cancelled>>>,
     /// Who is to be told that the run is accepted, while that has still to be stored.
@@ -65,7 +79,15 @@ impl Watch {
     pub(crate) fn new(at: Position, accepts: Vec<oneshot::Sender<Result<(), PlanError>>>) -> Rc<Self> {
         let (at, since, accepts) = (Cell::new(at), Cell::new(None), RefCell::new(accepts));
         let (cancels, requests, poke) = (RefCell::default(), RefCell::default(), Notify::new());
-        Rc::new(Self { at, since, failure: RefCell::default(), cancels, accepts, requests, poke })
+        let (failure, undoing, skipped) = (RefCell::default(), RefCell::default(), RefCell::default());
+        let leaving = Cell::new(false);
+        Rc::new(Self { at, since, failure, undoing, skipped, leaving, cancels, accepts, requests, poke })
+    }
+
+    /// Has the run left as it is stored, once it is at undoing what its steps did.
+    pub(crate) fn leave(&self) {
+        self.leaving.set(true);
+        self.ask(Request::Leave);
     }
 
     /// Tells one more that the run is accepted, as soon as it is.
