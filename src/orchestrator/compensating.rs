@@ -16,7 +16,7 @@ use super::limit::{self, Limit};
 use super::line::Ticket;
 use super::machine::{AfterUndo, Input, Position, Undo};
 use super::messages::CancelOutcome;
-use super::runner::{Flow, Runner, Yield, left, of_step};
+use super::runner::{Flow, Runner, SHUT_DOWN, Yield, left, of_step};
 use super::shutdown::Closing;
 use crate::limits::TIMEOUT_GRACE;
 use crate::memory::{FoundRun, NewArtifact};
@@ -75,7 +75,7 @@ impl Runner {
                 self.serve(request).await?;
             }
             if self.watch.leaving.get() {
-                return Err(left(self.scope.run_id.clone(), RunState::Compensating));
+                return Err(left(self.scope.run_id.clone(), RunState::Compensating, SHUT_DOWN));
             }
             if until.is_none_or(|until| until <= self.clock.now()) {
                 return Ok(());
@@ -171,7 +171,7 @@ impl Runner {
     /// When the attempt in flight must be over. The deadline of the plan is none of it.
     fn limit_of(&self, undoing: &Undoing) -> Option<Limit> {
         let timeout = self.compensation(undoing.step)?.timeout?;
-        limit::attempt(self.watch.since.get()?, timeout)
+        limit::within(self.watch.since.get()?, timeout)
     }
 
     fn compensation(&self, step: usize) -> Option<&Compensation> {
@@ -263,7 +263,7 @@ impl ExecutionOrchestrator {
         waiting.tell_compensating();
         if self.closing.as_ref().is_some_and(Closing::has_cancelled) {
             let (run_id, state) = (waiting.run_id.clone(), RunState::Compensating);
-            self.refuse(ticket, left(run_id, state));
+            self.refuse(ticket, left(run_id, state, SHUT_DOWN));
         }
     }
 }

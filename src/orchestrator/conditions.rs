@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::machine::{Ahead, Input};
-use super::runner::{Flow, Runner, Turn, produce};
+use super::runner::{Flow, Runner, Turn, skip};
 use crate::plan::{Output, StepError};
 use crate::run::RunState;
 
@@ -55,9 +55,8 @@ impl Runner {
         let at = self.watch.at.get();
         let null = Output::null();
         let Some(step) = self.plan().get(at.cursor) else { return self.aborted("the step is gone".into()) };
-        match produce(at.cursor, &step.id, &null, Vec::new()) {
+        match skip(at.cursor, &step.id) {
             Ok(produced) => {
-                let produced = produced.skipped();
                 let ahead = if at.pausing { Ahead::Go } else { self.next(at.cursor + 1, &null) };
                 Turn { input: Input::Skip(ahead), produced, error: None }
             }
@@ -83,16 +82,19 @@ impl Runner {
         self.failed(error)
     }
 
-    /// What the template of a step comes to; `None` where its input is as it was given.
+    /// What the template of a step comes to, or what a retry has set; `None` where its input is as it was given.
     #[cfg(feature = "expressions")]
     pub(super) fn input(&self, cursor: usize) -> Result<Option<Arc<Value>>, StepError> {
+        if let Some(input) = self.scope.set_input(cursor) {
+            return Ok(Some(input));
+        }
         self.scope.resolve(cursor)
     }
 
     /// Without the feature, no plan with a template gets here.
     #[cfg(not(feature = "expressions"))]
-    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "the same shape as with the feature")]
-    pub(super) fn input(&self, _: usize) -> Result<Option<Arc<Value>>, StepError> {
-        Ok(None)
+    #[allow(clippy::unnecessary_wraps, reason = "the same shape as with the feature")]
+    pub(super) fn input(&self, cursor: usize) -> Result<Option<Arc<Value>>, StepError> {
+        Ok(self.scope.set_input(cursor))
     }
 }

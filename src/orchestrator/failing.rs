@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::limit::{self, Deadline};
 use super::machine::{Ahead, Input, Position, Then};
-use super::runner::{Runner, Turn, Yield, produce};
+use super::runner::{Runner, Turn, Yield, skip};
 use crate::isolate::catch;
 use crate::plan::{Handling, Output, Policy, StepError};
 use crate::resilience::Failed;
@@ -18,8 +18,8 @@ impl Runner {
         let mut produced = Yield::default();
         let at = self.watch.at.get();
         if let (Then::Continue(_), Some(step)) = (then, self.plan().get(at.cursor)) {
-            match produce(at.cursor, &step.id, &Output::null(), Vec::new()) {
-                Ok(null) => produced = null.skipped(),
+            match skip(at.cursor, &step.id) {
+                Ok(null) => produced = null,
                 Err(error) => return self.aborted(error),
             }
         }
@@ -38,7 +38,10 @@ impl Runner {
     pub(super) fn goes_on_after(&self, limit: &StepError) -> bool {
         let ends = self.watch.at.get().step.fallback || limit.kind() == FailureKind::Deadline;
         // There is no time left for a retry.
-        !ends && self.policy().is_some_and(|policy| policy.on_failure != Handling::Abort)
+        !ends
+            && self
+                .policy()
+                .is_some_and(|policy| !matches!(policy.on_failure, Handling::Abort | Handling::Hold))
     }
 
     /// What the policy has follow from a failure, and whether somebody is to be told of it.
@@ -54,7 +57,8 @@ impl Runner {
             return (Then::Retry(retry_at), escalate);
         }
         match policy.on_failure {
-            Handling::Abort | Handling::Hold => (Then::Abort, escalate),
+            Handling::Abort => (Then::Abort, escalate),
+            Handling::Hold => (Then::Hold, escalate),
             Handling::Fallback | Handling::FallbackNamed(_) => (Then::Fallback, escalate),
             Handling::Continue if at.pausing => (Then::Continue(Ahead::Go), escalate),
             Handling::Continue => (Then::Continue(self.next(at.cursor + 1, &Output::null())), escalate),

@@ -254,6 +254,8 @@ pub enum PauseOutcome {
     Stopping,
     /// The run has failed, or was cancelled, and what its steps did [is being undone](crate::Step::compensate), which goes on.
     Compensating,
+    /// The run is held, and waits for somebody's decision anyway.
+    Held,
     /// The run had come to this end before.
     Finished(RunState),
 }
@@ -262,6 +264,7 @@ impl PauseOutcome {
     pub(crate) fn of(at: Position) -> Self {
         match at.state {
             RunState::Paused => Self::Paused,
+            RunState::Held => Self::Held,
             RunState::Stopping if !at.expired => Self::Stopping,
             RunState::Compensating => Self::Compensating,
             state if state.is_final() => Self::Finished(state),

@@ -19,6 +19,7 @@ mod burst;
 mod compensating;
 mod conditions;
 mod control;
+mod deciding;
 mod error;
 mod failing;
 mod going_on;
@@ -33,17 +34,20 @@ mod not_undone;
 mod position;
 mod recovery;
 mod resolving;
+mod retrying;
 mod runner;
 mod shutdown;
 mod slots;
 mod status;
 mod steering;
+mod verifying;
 mod waiting;
 mod watch;
 
 pub use abandoned::AbandonedCall;
 pub use actor::ExecutionOrchestrator;
-pub use error::{ControlError, PlanError};
+pub use deciding::{ResolveOutcome, ResolveStep, SkipStep, StepOutcome};
+pub use error::{ControlError, PlanError, RetryFault};
 pub use going_on::{ContinueRun, Recover};
 pub use messages::{
     Breakers, CancelOutcome, CancelPlan, ExecutePlan, ListAbandoned, ListPlans, PauseOutcome, PausePlan,
@@ -51,4 +55,5 @@ pub use messages::{
     SubmitPlan,
 };
 pub use not_undone::StepNotUndone;
+pub use retrying::{OnMismatch, RetryFrom, RetryRun};
 pub use status::{CurrentStep, RunInfo};

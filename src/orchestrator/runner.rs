@@ -7,9 +7,11 @@ use std::time::SystemTime;
 use actix::WeakAddr;
 use actix::dev::RecipientRequest;
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use super::actor::ExecutionOrchestrator;
 use super::breakers::{self, BreakerSet, Change, Gate};
+use super::deciding::{self, StepOutcome};
 use super::error::{ControlError, PlanError};
 use super::internal::Callables;
 use super::limit::{self, Deadline, Limit};
@@ -24,6 +26,9 @@ use crate::project::Project;
 use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure, Undoing};
 
 pub(crate) type Outcome = Result<Vec<Value>, PlanError>;
+
+/// Why runs are left as they are stored, mostly.
+pub(super) const SHUT_DOWN: &str = "the orchestrator shut down";
 
 /// Gives a number from 0 to 1, for jitter.
 pub(crate) type Random = Rc<dyn Fn() -> f64>;
@@ -62,14 +67,6 @@ impl Yield {
     /// Of what completes no step.
     pub(super) fn of(artifacts: Vec<NewArtifact>) -> Self {
         Self { output: None, artifacts }
-    }
-
-    /// Of a step that the plan goes on without.
-    pub(super) fn skipped(mut self) -> Self {
-        if let Some(output) = &mut self.output {
-            output.skipped = true;
-        }
-        self
     }
 }
 
@@ -136,7 +133,9 @@ impl Runner {
             let flow = match self.watch.at.get().state {
                 RunState::Running => self.attempt().await?,
                 RunState::BackingOff => self.back_off().await?,
-                RunState::Queued | RunState::Parked | RunState::Paused => self.stand_aside().await?,
+                RunState::Queued | RunState::Parked | RunState::Paused | RunState::Held => {
+                    self.stand_aside().await?
+                }
                 // Only after a restart: the code that had come to its limit is gone with its process.
                 RunState::Stopping => match self.watch.failure.take() {
                     Some(failure) => Flow::Turn(self.failed(StepError::recorded(&failure))),
@@ -223,7 +222,12 @@ impl Runner {
 
     /// Stores a decision that comes from outside, while the run is at something.
     pub(super) async fn move_to(&mut self, decision: Decision) -> Result<(), MemoryError> {
-        let sent = self.send(decision, Yield::default());
+        self.move_with(decision, Yield::default()).await
+    }
+
+    /// The same, with what it produces.
+    pub(super) async fn move_with(&mut self, decision: Decision, produced: Yield) -> Result<(), MemoryError> {
+        let sent = self.send(decision, produced);
         let since = self.watch.since.get();
         let was_running = self.watch.at.get().state == RunState::Running;
         self.stored(sent).await?;
@@ -271,8 +275,26 @@ impl Runner {
     pub(super) async fn serve(&mut self, request: Request) -> Result<Option<Flow>, PlanError> {
         let at = self.watch.at.get();
         match request {
+            Request::Reopen(retrier) if at.state == RunState::Held => {
+                self.watch.retriers.borrow_mut().push(*retrier);
+                Err(left(self.scope.run_id.clone(), at.state, "it is tried again"))
+            }
+            Request::Reopen(retrier) => {
+                retrier.too_late(at.state);
+                Ok(None)
+            }
             Request::Leave if self.slot => Ok(None),
-            Request::Leave => Err(left(self.scope.run_id.clone(), at.state)),
+            Request::Leave => Err(left(self.scope.run_id.clone(), at.state, SHUT_DOWN)),
+            Request::Resolve(decision, reply) => Box::pin(self.resolve(decision, reply)).await,
+            Request::RetryNow(reply) if at.state == RunState::Held => {
+                let (resolved, outcome) = oneshot::channel();
+                let step_id = self.plan().get(at.cursor).map_or_else(String::new, |step| step.id.to_string());
+                let rerun = deciding::Decision { step_id, outcome: Some(StepOutcome::Rerun) };
+                let flow = Box::pin(self.resolve(rerun, resolved)).await;
+                let answer = outcome.await.unwrap_or(Err(ControlError::Stopped));
+                let _ = reply.send(answer.map(|_| RetryOutcome::Retrying));
+                flow
+            }
             Request::RetryNow(reply) => {
                 let waits = matches!(at.state, RunState::BackingOff | RunState::Parked);
                 let outcome = if waits { RetryOutcome::Retrying } else { RetryOutcome::NotWaiting(at.state) };
@@ -344,11 +366,9 @@ impl Runner {
     }
 }
 
-/// A run stays as it is stored.
-pub(super) fn left(run_id: RunId, state: RunState) -> PlanError {
-    let reason = format!(
-        "the orchestrator shut down while it was {state}; it goes on from there when it is taken up again"
-    );
+/// It goes no further here, and stays as it is stored.
+pub(super) fn left(run_id: RunId, state: RunState, why: &str) -> PlanError {
+    let reason = format!("{why} while it was {state}; it goes on from there when it is taken up again");
     PlanError::Interrupted { run_id, reason }
 }
 
@@ -384,4 +404,13 @@ pub(super) fn produce(
     output.check()?;
     let artifacts = staged.into_iter().map(|artifact| of_step((step, step_id), artifact)).collect();
     Ok(Yield { output: Some(StepOutput::new(step, Arc::clone(step_id), output.clone())), artifacts })
+}
+
+/// What a step leaves that somebody has skipped.
+pub(super) fn skip(step: usize, step_id: &Arc<str>) -> Result<Yield, StepError> {
+    let mut skipped = produce(step, step_id, &Output::null(), Vec::new())?;
+    if let Some(output) = &mut skipped.output {
+        output.skipped = true;
+    }
+    Ok(skipped)
 }

@@ -5,7 +5,7 @@ use super::machine::Position;
 use super::waiting::Waiting;
 use super::watch::Watch;
 use crate::plan::CheckedPlan;
-use crate::run::{RunId, RunRecord, RunState, StepFailure, Undoing};
+use crate::run::{HoldReason, RunId, RunRecord, RunState, StepFailure, Undoing};
 
 /// How a run is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct RunInfo {
     pub position: Option<usize>,
     /// The step in flight, or waited for, while there is one that was tried; or the one that is being undone.
     pub current: Option<CurrentStep>,
+    /// Why somebody has to decide about the current step, if somebody has to.
+    pub held: Option<HoldReason>,
     /// It was told to pause, and does before the next attempt, or has.
     pub pausing: bool,
     /// When its next attempt may start, while it waits for that: when it backs off, when it is parked, and between two attempts
@@ -62,6 +64,7 @@ impl RunInfo {
             state: RunState::Queued,
             position,
             current: None,
+            held: None,
             pausing: false,
             until: None,
             steps: plan.len(),
@@ -94,9 +97,9 @@ impl RunInfo {
             attempt,
             since,
         });
-        let pausing = at.pausing;
-        let info = Self::queued(run_id, plan, None);
-        Self { state: at.state, completed: at.cursor, current, failure, undoing, pausing, until, ..info }
+        let (pausing, held) = (at.pausing, at.step.held);
+        let info = Self { undoing, until, held, ..Self::queued(run_id, plan, None) };
+        Self { state: at.state, completed: at.cursor, current, failure, pausing, ..info }
     }
 
     pub(crate) fn interrupted(
@@ -118,6 +121,7 @@ impl From<RunRecord> for RunInfo {
             state: record.state,
             position: None,
             current: None,
+            held: record.step.held,
             pausing: record.pausing,
             until: record.undoing.as_ref().map_or(record.step.until, |undoing| undoing.until),
             steps: record.steps,

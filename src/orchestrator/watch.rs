@@ -9,9 +9,11 @@ use std::time::SystemTime;
 use tokio::sync::{Notify, oneshot};
 
 use super::control::Cancelled;
+use super::deciding::{Decision, ResolveOutcome};
 use super::error::{ControlError, PlanError};
 use super::machine::Position;
 use super::messages::{PauseOutcome, ResumeOutcome, RetryOutcome};
+use super::retrying::Retrier;
 use crate::run::{RunState, StepFailure, Undoing};
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, ControlError>>;
@@ -21,6 +23,10 @@ pub(crate) enum Request {
     Pause(Reply<PauseOutcome>),
     Resume(Reply<ResumeOutcome>),
     RetryNow(Reply<RetryOutcome>),
+    /// That something is decided about the step that it is held at.
+    Resolve(Decision, Reply<ResolveOutcome>),
+    /// To be tried again from what is stored, if it is held.
+    Reopen(Box<Retrier>),
     /// To be left as it is stored: the orchestrator shuts down.
     Leave,
 }
@@ -32,6 +38,8 @@ impl Request {
             Self::Pause(reply) => drop(reply.send(Ok(PauseOutcome::Finished(state)))),
             Self::Resume(reply) => drop(reply.send(Ok(ResumeOutcome::NotPaused(state)))),
             Self::RetryNow(reply) => drop(reply.send(Ok(RetryOutcome::NotWaiting(state)))),
+            Self::Resolve(_, reply) => drop(reply.send(Ok(ResolveOutcome::NotHeld(state)))),
+            Self::Reopen(retrier) => retrier.too_late(state),
             Self::Leave => {}
         }
     }
@@ -49,6 +57,8 @@ impl Request {
             Self::Pause(reply) => drop(reply.send(Err(error))),
             Self::Resume(reply) => drop(reply.send(Err(error))),
             Self::RetryNow(reply) => drop(reply.send(Err(error))),
+            Self::Resolve(_, reply) => drop(reply.send(Err(error))),
+            Self::Reopen(retrier) => retrier.refuse(PlanError::Stopped),
             Self::Leave => {}
         }
     }
@@ -71,6 +81,8 @@ pub(crate) struct Watch {
     pub(crate) cancels: RefCell<Vec<oneshot::Sender<Cancelled>>>,
     /// Who is to be told that the run is accepted, while that has still to be stored.
     accepts: RefCell<Vec<oneshot::Sender<Result<(), PlanError>>>>,
+    /// Who tries it again, once it is left for that.
+    pub(crate) retriers: RefCell<Vec<Retrier>>,
     requests: RefCell<VecDeque<Request>>,
     poke: Notify,
 }
@@ -80,8 +92,20 @@ impl Watch {
         let (at, since, accepts) = (Cell::new(at), Cell::new(None), RefCell::new(accepts));
         let (cancels, requests, poke) = (RefCell::default(), RefCell::default(), Notify::new());
         let (failure, undoing, skipped) = (RefCell::default(), RefCell::default(), RefCell::default());
-        let leaving = Cell::new(false);
-        Rc::new(Self { at, since, failure, undoing, skipped, leaving, cancels, accepts, requests, poke })
+        let (leaving, retriers) = (Cell::new(false), RefCell::default());
+        Rc::new(Self {
+            at,
+            since,
+            failure,
+            undoing,
+            skipped,
+            leaving,
+            cancels,
+            accepts,
+            retriers,
+            requests,
+            poke,
+        })
     }
 
     /// Has the run left as it is stored, once it is at undoing what its steps did.

@@ -74,7 +74,7 @@ impl StepContext {
     /// [undoes](crate::Step::compensate) the step has another one, which ends in `/undo`.
     ///
     /// Run id, generation and step id, each with all but ASCII letters, digits, `-`, `.`, `_` and `~` percent-encoded
-    /// (RFC 3986), with `/` between them. The generation is 1.
+    /// (RFC 3986), with `/` between them. The generation is 1, and one more with each [retry of the run](crate::RetryRun).
     ///
     /// ```
     /// use lunacore::{Engine, ExecutePlan, Step, StepContext};
@@ -90,7 +90,7 @@ impl StepContext {
     pub fn idempotency_key(&self) -> String {
         let mut key = String::new();
         percent_encode(self.run_id().as_str(), &mut key);
-        key.push_str("/1/");
+        key.push_str(&format!("/{}/", self.scope.generation));
         percent_encode(self.step_id(), &mut key);
         if self.called.undoes {
             key.push_str("/undo");
