@@ -18,6 +18,7 @@ use super::machine::{AfterUndo, Input, Position, Undo};
 use super::messages::CancelOutcome;
 use super::runner::{Flow, Runner, SHUT_DOWN, Yield, left, of_step};
 use super::shutdown::Closing;
+use super::watch::Leaving;
 use crate::limits::TIMEOUT_GRACE;
 use crate::memory::{FoundRun, NewArtifact};
 use crate::plan::{Compensation, LimitExceeded, Output, Policy, Role, StagedArtifact, StepError};
@@ -74,7 +75,7 @@ impl Runner {
             while let Some(request) = self.watch.asked() {
                 self.serve(request).await?;
             }
-            if self.watch.leaving.get() {
+            if self.watch.leaving.get() != Leaving::No {
                 return Err(left(self.scope.run_id.clone(), RunState::Compensating, SHUT_DOWN));
             }
             if until.is_none_or(|until| until <= self.clock.now()) {
@@ -145,6 +146,9 @@ impl Runner {
                 (Heard::Limit, Some(limit)) => break limit,
                 (Heard::Request(request), _) => drop(self.serve(request).await?),
                 _ => {}
+            }
+            if self.watch.leaving.get() == Leaving::AtOnce && call.abandon(&self.scope) {
+                return Err(left(self.scope.run_id.clone(), RunState::Compensating, SHUT_DOWN));
             }
         };
         self.scope.expire();

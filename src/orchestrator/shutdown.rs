@@ -6,9 +6,9 @@ use tokio::sync::oneshot;
 use super::actor::ExecutionOrchestrator;
 use super::error::PlanError;
 use super::messages::{Shutdown, ShutdownReport};
-use super::runner::Outcome;
+use super::runner::{Outcome, SHUT_DOWN, left};
 use super::slots::{Active, Place};
-use super::watch::Request;
+use super::watch::{Leaving, Request};
 use crate::limits::{DROP_DRAIN, STOP_GRACE};
 use crate::run::{RunId, RunState};
 
@@ -94,7 +94,7 @@ impl ExecutionOrchestrator {
         for run_id in active {
             if let Some(active) = self.active.get(&run_id) {
                 // Nor is anything begun that it would undo.
-                active.watch.leave();
+                active.watch.leave(Leaving::AfterThis);
             }
             drop(self.cancel(&run_id, ctx));
         }
@@ -120,8 +120,12 @@ impl ExecutionOrchestrator {
         }
         for (run_id, active) in std::mem::take(&mut self.active) {
             self.vacate(active.place);
+            active.watch.leave(Leaving::AtOnce);
             log::warn!(target: "lunacore::orchestrator", run_id = run_id.as_str(); "{reason}");
-            let outcome = Err(PlanError::Interrupted { run_id, reason: reason.to_owned() });
+            let outcome = Err(match active.watch.at.get().state {
+                state @ RunState::Compensating => left(run_id, state, SHUT_DOWN),
+                _ => PlanError::Interrupted { run_id, reason: reason.to_owned() },
+            });
             self.settle(outcome, active.outcomes, active.watch.cancels.take());
         }
     }

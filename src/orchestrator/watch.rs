@@ -64,6 +64,16 @@ impl Request {
     }
 }
 
+/// Whether a run that undoes what its steps did is to stay as it is stored, since the orchestrator shuts down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    No,
+    /// After the attempt in flight.
+    AfterThis,
+    /// Now, if that attempt can be dropped.
+    AtOnce,
+}
+
 /// What the actor sees of a run while it goes on, and tells it.
 pub(crate) struct Watch {
     pub(crate) at: Cell<Position>,
@@ -75,8 +85,8 @@ pub(crate) struct Watch {
     pub(crate) undoing: RefCell<Option<Arc<Undoing>>>,
     /// The steps behind it that were skipped, in order.
     pub(crate) skipped: RefCell<Vec<usize>>,
-    /// It is not to undo anything any more: the orchestrator shuts down.
-    pub(crate) leaving: Cell<bool>,
+    /// Whether it is to undo anything more.
+    pub(crate) leaving: Cell<Leaving>,
     /// Who cancelled it, and is told when the run has stored that it is stopping, or else when it ends.
     pub(crate) cancels: RefCell<Vec<oneshot::Sender<Cancelled>>>,
     /// Who is to be told that the run is accepted, while that has still to be stored.
@@ -92,7 +102,7 @@ impl Watch {
         let (at, since, accepts) = (Cell::new(at), Cell::new(None), RefCell::new(accepts));
         let (cancels, requests, poke) = (RefCell::default(), RefCell::default(), Notify::new());
         let (failure, undoing, skipped) = (RefCell::default(), RefCell::default(), RefCell::default());
-        let (leaving, retriers) = (Cell::new(false), RefCell::default());
+        let (leaving, retriers) = (Cell::new(Leaving::No), RefCell::default());
         Rc::new(Self {
             at,
             since,
@@ -109,8 +119,8 @@ impl Watch {
     }
 
     /// Has the run left as it is stored, once it is at undoing what its steps did.
-    pub(crate) fn leave(&self) {
-        self.leaving.set(true);
+    pub(crate) fn leave(&self, leaving: Leaving) {
+        self.leaving.set(leaving);
         self.ask(Request::Leave);
     }
 

@@ -11,6 +11,7 @@
 mod allocator;
 mod breakers;
 mod bus;
+mod compensation;
 #[cfg(feature = "expressions")]
 mod conditions;
 mod conformance;
