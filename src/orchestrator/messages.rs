@@ -69,7 +69,7 @@ impl ExecutePlan {
     /// | completed | its stored results |
     /// | failed | its stored failure: a [`PlanError::StepFailed`] whose source is a [`RecordedError`](crate::RecordedError) |
     /// | cancelled | [`PlanError::Cancelled`] |
-    /// | undone, or as far as it could be | [`PlanError::Compensated`] |
+    /// | undone, or was as far as that could be | [`PlanError::Compensated`] |
     /// | queued, running or waiting here | the same outcome as whoever sent it first |
     /// | paused | the outcome, once it has been resumed |
     /// | cut off, by a crash or a failure of the store | the outcome of the rest: steps that completed are not called again, their outputs come from memory, and `task.recovered` says so for each |
@@ -199,6 +199,9 @@ impl ListPlans {
 /// A future is dropped at its next await. Blocking code sees its
 /// [cancellation token](crate::StepContext::cancellation) and is waited for: a run that has to wait for it answers
 /// [`CancelOutcome::Stopping`]. The answer comes when the cancellation is stored. Sending it again does no harm.
+///
+/// A run whose steps did something that can be [undone](crate::Step::compensate) undoes that first, and answers
+/// [`CancelOutcome::Compensating`].
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<CancelOutcome, ControlError>")]
 pub struct CancelPlan(pub RunId);

@@ -17,8 +17,10 @@ use crate::project::Project;
 use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure};
 
 mod steering;
+mod undoing;
 
 pub use steering::*;
+pub use undoing::*;
 
 const ALL: usize = 1_000;
 

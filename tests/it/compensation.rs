@@ -480,3 +480,344 @@ async fn a_run_that_is_cancelled_is_undone() {
         bury(actors).await;
     }
 }
+
+/// A life whose allocator knows the kit and whose orchestrator has a breaker that is open after one failure.
+fn guarded(kit: &Kit, clock: &Clock) -> Actors {
+    let memory = ProjectMemory::in_memory().clock(clock.clone()).start();
+    let bus = EventBus::new().start();
+    let orchestrator = ExecutionOrchestrator::new(bus.clone(), memory.clone(), kit.registry().start());
+    let breaker = Breaker::new("service").failures(1).open_for(Duration::from_secs(60));
+    let orchestrator = orchestrator.clock(clock.clone()).breaker(breaker).unwrap().start();
+    Actors { orchestrator, bus, memory }
+}
+
+/// Wherever it waits; and while it does so it holds no slot, which it needs to be undone.
+#[actix::test]
+async fn a_run_that_waits_is_undone_when_it_is_cancelled() {
+    let clock = virtual_time().await;
+    for state in [RunState::BackingOff, RunState::Parked, RunState::Paused, RunState::Held] {
+        let kit = Kit::default();
+        let actors = guarded(&kit, &clock);
+        let last = Step::named("last").uses("fail");
+        let last = match state {
+            RunState::BackingOff | RunState::Paused => last.retry(Retry::fixed(100 * SECOND).max_attempts(3)),
+            RunState::Parked => last.breaker("service").retry(Retry::fixed(SECOND).max_attempts(3)),
+            _ => last.on_failure(OnFailure::Hold),
+        };
+        let run = submit(&actors, plan([undone("a"), last])).await;
+        if state == RunState::Paused {
+            reaches(&actors, "r", RunState::BackingOff).await;
+            actors.orchestrator.send(PausePlan(run_id("r"))).await.unwrap().unwrap();
+        }
+        if state == RunState::Parked {
+            // At its second attempt.
+            tokio::time::sleep(SECOND).await;
+        }
+        reaches(&actors, "r", state).await;
+        // The slot is taken, where it is free.
+        let busy = submit(&actors, ExecutePlan::new([Step::named("x").uses("hang")]).run_id("busy")).await;
+        assert_eq!(cancel(&actors, "r").await, CancelOutcome::Compensating, "{state}");
+        if state != RunState::BackingOff {
+            breathe().await;
+            let info = status(&actors, "r").await;
+            assert_eq!(
+                (info.state, kit.calls().contains("undo")),
+                (RunState::Compensating, false),
+                "{state}"
+            );
+        }
+        cancel(&actors, "busy").await;
+        let (undone, _, source) = compensated(run.await);
+        assert_eq!(undone, ["a"], "{state}");
+        assert!(matches!(source, PlanError::Cancelled { .. }));
+        assert!(busy.await.is_err());
+    }
+}
+
+/// Blocking code is waited for first; whoever cancelled knows since.
+#[actix::test]
+async fn a_run_that_is_stopping_is_undone_behind_its_code() {
+    let actors = life().await;
+    let (trace, gate) = (Trace::default(), Gate::default());
+    let note = trace.clone();
+    let first = Step::new("a", || ()).compensate(move |ctx: StepContext| {
+        note.note(format!("undo, {} {}", ctx.is_cancelled(), ctx.failure().is_none()));
+    });
+    let run = submit(&actors, plan([first, Step::new("b", stubborn(&trace, &gate))])).await;
+    noted(&trace, "called 1").await;
+    assert_eq!(cancel(&actors, "r").await, CancelOutcome::Stopping);
+    gate.open();
+    let (undone, ..) = compensated(run.await);
+    assert_eq!(undone, ["a"]);
+    assert_eq!(trace.all(), ["called 1", "ended 1 true", "undo, false true"]);
+}
+
+/// The deadline leads to it, and does not bound it.
+#[actix::test]
+async fn a_run_that_comes_to_its_deadline_is_undone_in_its_own_time() {
+    let clock = virtual_time().await;
+    for disk in Disk::each() {
+        let kit = Kit::failing("a", 1);
+        let retry = Retry::fixed(100 * SECOND).max_attempts(2);
+        let steps =
+            || plan([undone("a").compensation_retry(retry.clone()), Step::named("last").uses("hang")]);
+        let actors = kit.life(&disk, &clock).await;
+        let run = submit(&actors, steps().deadline(5 * SECOND)).await;
+        tokio::time::sleep(5 * SECOND).await;
+        patiently("a failure", async || status(&actors, "r").await.until.is_some()).await;
+        let waits = status(&actors, "r").await;
+        assert_eq!(waits.until, Some(clock.now() + 100 * SECOND));
+        assert_eq!(&*waits.failure.unwrap().message, "the plan was not done after 5s, its deadline");
+        // Nor behind a restart, in the line or with a slot: only the rest is waited for.
+        actors.orchestrator.send(Shutdown::now()).await.unwrap();
+        assert!(matches!(run.await, Err(PlanError::Interrupted { .. })));
+        bury(actors).await;
+        tokio::time::sleep(40 * SECOND).await;
+        let actors = kit.life(&disk, &clock).await;
+        let (undone, _, source) = compensated(execute(&actors, steps()).await);
+        assert_eq!(undone, ["a"]);
+        assert!(matches!(source, PlanError::DeadlineExceeded { step_id, .. } if step_id == "last"));
+        assert_eq!(waits.until, Some(clock.now()));
+        bury(actors).await;
+    }
+}
+
+/// A run whose last step is in flight, left as a process leaves it that dies.
+async fn died(kit: &Kit, disk: &Disk, clock: &Clock, plan: ExecutePlan, commits: usize) {
+    use lunacore::testing::{Fault, FaultyStore};
+    let store = FaultyStore::new(disk.open().await, Fault::Die, commits + 1);
+    let actors = live(store, clock, kit.registry(), 0.5);
+    let run = submit(&actors, plan).await;
+    patiently("the last commit", async || {
+        record_of(&actors).await.is_some_and(|record| record.attempt == 1 && record.cursor == 3)
+    })
+    .await;
+    // Nothing more of it is stored.
+    let _ = actors.orchestrator.send(CancelPlan(run_id("r"))).await;
+    assert!(matches!(run.await, Err(PlanError::Memory { .. })));
+    bury(actors).await;
+}
+
+async fn record_of(actors: &Actors) -> Option<RunRecord> {
+    actors.memory.send(GetRun(run_id("r"))).await.unwrap().unwrap()
+}
+
+/// What was cut off waits in the line, and gets a slot to be undone.
+#[actix::test]
+async fn a_run_that_waits_to_go_on_is_undone_when_it_is_cancelled() {
+    let clock = virtual_time().await;
+    for overdue in [false, true] {
+        for disk in Disk::each() {
+            let kit = Kit::default();
+            let sent = if overdue { saga("hang").deadline(50 * SECOND) } else { saga("hang") };
+            died(&kit, &disk, &clock, sent, 4).await;
+            if overdue {
+                // While nobody was there.
+                tokio::time::sleep(60 * SECOND).await;
+            }
+            let called = kit.called.all().len();
+            let actors = kit.life(&disk, &clock).await;
+            if !overdue {
+                // Asked before it is known what goes on: it never gets as far as to be called.
+                assert_eq!(cancel(&actors, "r").await, CancelOutcome::Compensating);
+            }
+            let (undone, _, source) = compensated(execute(&actors, saga("hang")).await);
+            assert_eq!(undone, ["c", "a"]);
+            assert_eq!(matches!(source, PlanError::DeadlineExceeded { .. }), overdue);
+            assert_eq!(kit.called.all()[called..], ["undo c 1", "undo a 1"]);
+            bury(actors).await;
+        }
+    }
+}
+
+/// Its retry policy bounds the attempts of all lives; one more is made all the same for the one that was cut off.
+#[actix::test]
+async fn an_attempt_that_was_cut_off_counts() {
+    let clock = virtual_time().await;
+    for disk in Disk::each() {
+        let kit = Kit::hanging("a");
+        kit.fails.lock().unwrap().insert("a", u32::MAX);
+        let retry = Retry::fixed(SECOND).max_attempts(2);
+        let steps =
+            || plan([undone("a").compensation_retry(retry.clone()), Step::named("last").uses("fail")]);
+        for life in 0..2 {
+            let actors = kit.life(&disk, &clock).await;
+            let run = submit(&actors, steps()).await;
+            patiently("an attempt", async || kit.keys.all().len() == life + 1).await;
+            // The shutdown waits for it, but not for ever: then it is dropped, and left.
+            actors.orchestrator.send(Shutdown::now()).await.unwrap();
+            let left = run.await.unwrap_err();
+            let expected = "run r was interrupted: the orchestrator shut down while it was compensating; \
+                            it goes on from there when it is taken up again";
+            assert_eq!(left.to_string(), expected);
+            bury(actors).await;
+        }
+        *kit.hangs.lock().unwrap() = None;
+        let actors = kit.life(&disk, &clock).await;
+        let (_, not_undone, source) = compensated(execute(&actors, steps()).await);
+        assert_eq!(not_undone, [r#""a" (refused)"#]);
+        assert_eq!(kit.calls(), "do a, undo a 1, undo a 2, undo a 3");
+        assert_eq!(kit.keys.all(), ["r/1/a/undo"; 3]);
+        // The failure that is told is that of the first life.
+        assert_eq!(failed(Err(source)).1.to_string(), "broken");
+        bury(actors).await;
+    }
+}
+
+// Not here.
+
+#[actix::test]
+async fn a_run_of_closures_is_undone_when_its_plan_is_sent_again() {
+    let clock = virtual_time().await;
+    for disk in Disk::each() {
+        let kit = Kit::default();
+        let note = kit.called.clone();
+        let steps = || {
+            let note = note.clone();
+            let undo = move |ctx: StepContext| note.note(format!("undo {}", ctx.attempt()));
+            plan([
+                Step::new("a", || ()).compensate(undo),
+                Step::new("b", || ()),
+                Step::new("c", || ()),
+                Step::named("last").uses("hang"),
+            ])
+        };
+        died(&kit, &disk, &clock, steps(), 4).await;
+        let actors = kit.life(&disk, &clock).await;
+        reaches(&actors, "r", RunState::Interrupted).await;
+        assert_eq!(cancel(&actors, "r").await, CancelOutcome::ToCompensate);
+        let cut = reaches(&actors, "r", RunState::Interrupted).await;
+        assert_eq!((cut.undoing.unwrap().cancelled, cut.reason.is_some()), (true, true));
+        assert_eq!(cancel(&actors, "r").await, CancelOutcome::ToCompensate);
+        let alone = actors.orchestrator.send(ContinueRun(run_id("r"))).await.unwrap();
+        assert!(matches!(alone, Err(PlanError::Interrupted { .. })), "{alone:?}");
+        // Another start changes nothing.
+        bury(actors).await;
+        let actors = kit.life(&disk, &clock).await;
+        reaches(&actors, "r", RunState::Interrupted).await;
+        assert!(record(&actors).await.undoing.is_some() && kit.calls().is_empty());
+        let (undone, _, source) = compensated(execute(&actors, steps()).await);
+        assert_eq!((undone, kit.calls()), (vec!["a".to_owned()], "undo 1".to_owned()));
+        assert!(matches!(source, PlanError::Cancelled { completed, .. } if completed.len() == 3));
+        bury(actors).await;
+    }
+}
+
+#[actix::test]
+async fn where_nothing_goes_on_by_itself_it_is_undone_once_somebody_asks() {
+    let clock = virtual_time().await;
+    for disk in Disk::each() {
+        let kit = Kit::default();
+        died(&kit, &disk, &clock, saga("hang"), 4).await;
+        let called = kit.called.all().len();
+        let (bus, memory) = (
+            EventBus::new().start(),
+            ProjectMemory::with_store(disk.open().await).clock(clock.clone()).start(),
+        );
+        let orchestrator = ExecutionOrchestrator::new(bus.clone(), memory.clone(), kit.registry().start());
+        let orchestrator = orchestrator.clock(clock.clone()).recover(Recover::None).start();
+        let actors = Actors { orchestrator, bus, memory };
+        for _ in 0..2 {
+            assert_eq!(cancel(&actors, "r").await, CancelOutcome::ToCompensate);
+            assert_eq!(status(&actors, "r").await.state, RunState::Compensating);
+        }
+        assert_eq!(kit.called.all().len(), called);
+        let run = actors.orchestrator.send(ContinueRun(run_id("r"))).await.unwrap().unwrap();
+        assert_eq!(compensated(run.await).0, ["c", "a"]);
+        bury(actors).await;
+    }
+}
+
+/// Of a run that nobody has, since it cannot be called here, and that is cancelled: it is taken up, and says why it stays.
+#[actix::test]
+async fn a_run_that_is_not_here_is_taken_up_to_be_undone() {
+    let clock = virtual_time().await;
+    for disk in Disk::each() {
+        let kit = Kit::default();
+        died(&kit, &disk, &clock, saga("hang"), 4).await;
+        let called = kit.called.all().len();
+        let actors = live(disk.open().await, &clock, RegistryAllocator::new(), 0.5);
+        reaches(&actors, "r", RunState::Interrupted).await;
+        assert_eq!(cancel(&actors, "r").await, CancelOutcome::Compensating);
+        let cut = reaches(&actors, "r", RunState::Interrupted).await;
+        assert!(cut.undoing.is_some() && cut.reason.is_some());
+        bury(actors).await;
+        // Where it can be called, it goes on by itself.
+        let actors = kit.life(&disk, &clock).await;
+        reaches(&actors, "r", RunState::Compensated).await;
+        assert_eq!(kit.called.all()[called..], ["undo c 1", "undo a 1"]);
+        bury(actors).await;
+    }
+}
+
+// Shutting down.
+
+#[actix::test]
+async fn draining_it_is_finished() {
+    let actors = live(VolatileStore::default(), &virtual_time().await, Kit::failing("a", 1).registry(), 0.5);
+    let retry = Retry::fixed(4 * SECOND).max_attempts(2);
+    let run =
+        submit(&actors, plan([undone("a").compensation_retry(retry), Step::named("last").uses("fail")]))
+            .await;
+    let report = actors.orchestrator.send(Shutdown::drain(10 * SECOND)).await.unwrap();
+    assert_eq!((report.failed, report.interrupted), (1, 0));
+    assert_eq!(compensated(run.await).0, ["a"]);
+}
+
+/// What was undone by then is stored, and the rest is left to whoever comes next.
+#[actix::test]
+async fn without_draining_it_is_left_behind_the_attempt_in_flight() {
+    let clock = virtual_time().await;
+    for disk in Disk::each() {
+        let kit = Kit::default();
+        let slow = Step::named("c").uses("do").compensate_named("slow");
+        let (note, called) = (kit.called.clone(), kit.called.clone());
+        let registry = || {
+            let note = note.clone();
+            kit.registry().register("slow", move || {
+                let note = note.clone();
+                async move {
+                    note.note("slow");
+                    tokio::time::sleep(SECOND).await;
+                }
+            })
+        };
+        let steps = || plan([undone("a"), slow.clone(), Step::named("last").uses("fail")]);
+        let actors = live(disk.open().await, &clock, registry(), 0.5);
+        let run = submit(&actors, steps()).await;
+        noted(&called, "slow").await;
+        let report = actors.orchestrator.send(Shutdown::now()).await.unwrap();
+        assert_eq!((report.interrupted, report.cancelled), (1, 0));
+        assert!(matches!(run.await, Err(PlanError::Interrupted { .. })));
+        bury(actors).await;
+        let actors = live(disk.open().await, &clock, registry(), 0.5);
+        assert_eq!(compensated(execute(&actors, steps()).await).0, ["c", "a"]);
+        assert_eq!(kit.calls(), "do a, do c, slow, undo a 1");
+        bury(actors).await;
+    }
+}
+
+#[actix::test]
+async fn what_it_stages_may_be_refused() {
+    let memory = ProjectMemory::in_memory().access_check(|access: &Access| access.key != "secret");
+    let actors = start_over(memory);
+    let step = Step::new("a", || ()).compensate(|ctx: StepContext| ctx.put_artifact("secret", "x"));
+    let other = Step::new("b", || ()).compensate(|ctx: StepContext| ctx.put_artifact("open", "x"));
+    let (undone, not_undone, _) = compensated(execute(&actors, plan([step, other, fails()])).await);
+    let why = r#""a" (write access to "secret" in default/default is denied)"#;
+    assert_eq!((undone, not_undone), (vec!["b".to_owned()], vec![why.to_owned()]));
+    assert_eq!(record(&actors).await.undoing.unwrap().failed[0].failure.kind, FailureKind::Artifact);
+    let open = actors.memory.send(Get::latest("open")).await.unwrap().unwrap().unwrap();
+    assert_eq!(open.meta["step_id"], "b");
+}
+
+#[actix::test]
+async fn as_many_steps_can_be_undone_as_a_commit_can_tell_of() {
+    let actors = life().await;
+    let steps = |number| Plan::new((0..number).map(|_| Step::unnamed(|| ()).compensate(|| ())));
+    execute(&actors, plan(steps(MAX_COMPENSATIONS))).await.unwrap();
+    let refused = execute(&actors, plan(steps(MAX_COMPENSATIONS + 1))).await.unwrap_err();
+    let problem = InvalidPlan::TooManyCompensations { steps: MAX_COMPENSATIONS + 1 };
+    assert!(matches!(&refused, PlanError::Invalid(invalid) if *invalid == problem), "{refused:?}");
+    assert_eq!(refused.to_string(), "1001 steps of the plan have a compensation, more than 1000; split it");
+}

@@ -60,5 +60,6 @@ mod steering;
 mod support;
 mod timed;
 mod typed;
+mod undoing;
 #[cfg(not(feature = "expressions"))]
 mod unevaluated;
