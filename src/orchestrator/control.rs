@@ -62,13 +62,15 @@ impl ExecutionOrchestrator {
                 // It is stored, and memory knows more: why it failed, and when.
                 return None;
             }
-            return Some(RunInfo::active(run_id.clone(), &active.plan, &active.watch));
+            let info = RunInfo::active(run_id.clone(), &active.plan, &active.watch);
+            return Some(RunInfo { generation: active.generation, ..info });
         }
         let ticket = *self.tickets.get(run_id)?;
         let waiting = self.waiting.get(&ticket)?;
         let queued = RunInfo::queued(run_id.clone(), &waiting.plan, self.line.position(ticket));
         // A run that goes on has some steps behind it.
-        let info = RunInfo { completed: waiting.at.cursor, ..queued };
+        let (completed, generation) = (waiting.at.cursor, waiting.generation);
+        let info = RunInfo { completed, generation, ..queued };
         Some(if waiting.undoing.is_some() { info.compensating(waiting) } else { info })
     }
 

@@ -15,12 +15,12 @@ use super::limit::Deadline;
 use super::line::Ticket;
 use super::links::stored;
 use super::machine::{self, Input, Position};
-use super::runner::Outcome;
+use super::outcome::outcome_of;
 use super::status::RunInfo;
 use super::waiting::Waiting;
 use crate::causes::with_causes;
 use crate::memory::{Claim, Committed, FindRun, FoundRun, MemoryError};
-use crate::plan::{CheckedPlan, Output, PlanRecord, StepError};
+use crate::plan::{CheckedPlan, PlanRecord};
 use crate::project::Project;
 use crate::resilience::BreakerRecord;
 use crate::run::{RunId, RunRecord, RunState};
@@ -364,27 +364,4 @@ pub(crate) fn compare_records(
     }
     let differences = was.differences(now);
     if differences.is_empty() { Ok(()) } else { Err(PlanError::PlanMismatch { run_id, differences }) }
-}
-
-/// How a run that is over ended, as it was answered then.
-pub(crate) fn outcome_of(found: FoundRun) -> Outcome {
-    let completed: Vec<_> = found.outputs.iter().map(Output::to_value).collect();
-    let RunRecord { run_id, state, cursor, attempt, failure, undoing, .. } = found.record;
-    if state == RunState::Completed {
-        return Ok(completed);
-    }
-    let ids: Vec<&str> = found.plan.step_ids().collect();
-    let id = |index: usize| ids.get(index).copied().unwrap_or_default().to_owned();
-    let failed = undoing.as_ref().map_or(state == RunState::Failed, |undoing| !undoing.cancelled);
-    let ended = match failure.filter(|_| failed) {
-        Some(failure) => {
-            let source = StepError::recorded(&failure);
-            PlanError::failed(run_id.clone(), id(cursor), cursor, attempt, completed, source)
-        }
-        None => PlanError::Cancelled { run_id: run_id.clone(), completed },
-    };
-    Err(match undoing {
-        Some(undoing) => PlanError::compensated(run_id, &undoing, id, ended),
-        None => ended,
-    })
 }

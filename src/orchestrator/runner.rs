@@ -18,6 +18,7 @@ use super::limit::{self, Deadline, Limit};
 use super::links::{Links, stored};
 use super::machine::{self, Ahead, Decision, Input, Known, Position};
 use super::messages::{PauseOutcome, ResumeOutcome, RetryOutcome};
+use super::outcome::{SHUT_DOWN, left};
 use super::watch::{Reply, Request, Watch};
 use crate::clock::Clock;
 use crate::memory::{Claim, Commit, MemoryError, NewArtifact, RunUpdate, StepOutput};
@@ -26,9 +27,6 @@ use crate::project::Project;
 use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure, Undoing};
 
 pub(crate) type Outcome = Result<Vec<Value>, PlanError>;
-
-/// Why runs are left as they are stored, mostly.
-pub(super) const SHUT_DOWN: &str = "the orchestrator shut down";
 
 /// Gives a number from 0 to 1, for jitter.
 pub(crate) type Random = Rc<dyn Fn() -> f64>;
@@ -131,6 +129,7 @@ impl Runner {
         let mut error = None;
         loop {
             let flow = match self.watch.at.get().state {
+                RunState::Running if self.watch.at.get().step.verifying => self.verify().await?,
                 RunState::Running => self.attempt().await?,
                 RunState::BackingOff => self.back_off().await?,
                 RunState::Queued | RunState::Parked | RunState::Paused | RunState::Held => {
@@ -340,36 +339,10 @@ impl Runner {
         }
     }
 
-    fn outcome(&self, error: Option<StepError>) -> Outcome {
-        let Position { state, cursor, attempt, .. } = self.watch.at.get();
-        let (run_id, completed) = (self.scope.run_id.clone(), self.scope.outputs());
-        if state == RunState::Completed {
-            return Ok(completed);
-        }
-        let undoing = self.watch.undoing.borrow();
-        let failed = undoing.as_ref().map_or(state == RunState::Failed, |undoing| !undoing.cancelled);
-        let source = error.or_else(|| self.watch.failure.borrow().as_deref().map(StepError::recorded));
-        let id = |index| self.plan().get(index).map_or_else(String::new, |step| step.id.to_string());
-        let ended = match source.filter(|_| failed) {
-            None => PlanError::Cancelled { run_id, completed },
-            Some(source) => PlanError::failed(run_id, id(cursor), cursor, attempt, completed, source),
-        };
-        Err(match &*undoing {
-            Some(undoing) => PlanError::compensated(self.scope.run_id.clone(), undoing, id, ended),
-            None => ended,
-        })
-    }
-
     pub(super) fn interrupted(&self, reason: &str) -> PlanError {
         log::error!(target: "lunacore::run", run_id = self.scope.run_id.as_str(); "interrupted: {reason}");
         PlanError::Interrupted { run_id: self.scope.run_id.clone(), reason: reason.to_owned() }
     }
-}
-
-/// It goes no further here, and stays as it is stored.
-pub(super) fn left(run_id: RunId, state: RunState, why: &str) -> PlanError {
-    let reason = format!("{why} while it was {state}; it goes on from there when it is taken up again");
-    PlanError::Interrupted { run_id, reason }
 }
 
 /// The commit of a decision that produces nothing yet.

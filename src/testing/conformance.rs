@@ -16,9 +16,11 @@ use crate::plan::{IntoOutput, Output, PlanRecord, Step};
 use crate::project::Project;
 use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure};
 
+mod generations;
 mod steering;
 mod undoing;
 
+pub use generations::*;
 pub use steering::*;
 pub use undoing::*;
 
