@@ -225,13 +225,13 @@ impl Runner {
     }
 
     /// Behind those that have become ready before, and before those that have only queued.
-    fn ask_for_a_slot(&self) -> oneshot::Receiver<()> {
+    pub(super) fn ask_for_a_slot(&self) -> oneshot::Receiver<()> {
         let (grant, granted) = oneshot::channel();
         tell(&self.orchestrator, Happened::Ready { run_id: self.scope.run_id.clone(), grant });
         granted
     }
 
-    async fn request(&self) -> Request {
+    pub(super) async fn request(&self) -> Request {
         loop {
             if let Some(request) = self.watch.asked() {
                 return request;
