@@ -18,6 +18,7 @@ use super::internal::Happened;
 use super::line::{Line, Move, Ticket};
 use super::links::Links;
 use super::messages::{CancelOutcome, ExecutePlan, RunHandle, SubmitPlan};
+use super::permits::LimitSet;
 use super::retrying::Retrier;
 use super::runner::{Outcome, Random};
 use super::shutdown::Closing;
@@ -29,10 +30,7 @@ use super::watch::Request;
 use crate::allocator::Resolve;
 use crate::bus::{Backlog, Publish};
 use crate::clock::Clock;
-use crate::limits::{
-    LOOKUPS, MAILBOX, MAX_BREAKERS, MAX_CONCURRENT_PLANS, MAX_QUEUE_CAPACITY, PROGRESS_BACKLOG,
-    QUEUE_CAPACITY,
-};
+use crate::limits::{LOOKUPS, MAILBOX, MAX_BREAKERS, PROGRESS_BACKLOG, QUEUE_CAPACITY};
 use crate::memory::{
     Attach, Commit, FindRun, GetRun, ListBreakers, ListRuns, ListUnfinished, RecordBreaker, RecordSignal,
 };
@@ -89,6 +87,7 @@ pub struct ExecutionOrchestrator {
     /// Runs that stood aside, are ready to go on, and wait for a slot.
     pub(crate) ready: HashMap<Ticket, (RunId, oneshot::Sender<()>)>,
     pub(crate) breakers: BreakerSet,
+    pub(crate) limits: LimitSet,
     pub(crate) clock: Clock,
     pub(crate) random: Random,
     #[cfg(feature = "expressions")]
@@ -161,6 +160,7 @@ impl ExecutionOrchestrator {
             asks_again: false,
             ready: HashMap::new(),
             breakers: BreakerSet::default(),
+            limits: LimitSet::default(),
             clock: Clock::default(),
             random: Rc::new(fastrand::f64),
             #[cfg(feature = "expressions")]
@@ -176,23 +176,6 @@ impl ExecutionOrchestrator {
         let (alive, gone) = oneshot::channel();
         self.alive = Some(alive);
         gone
-    }
-
-    /// Runs up to `plans` plans at a time, from 1 (the default) to [`MAX_CONCURRENT_PLANS`]; values outside are taken
-    /// as the nearest bound. The steps of each plan still run one after another.
-    #[must_use]
-    pub fn max_concurrent_plans(mut self, plans: usize) -> Self {
-        self.line.slots = plans.clamp(1, MAX_CONCURRENT_PLANS);
-        self
-    }
-
-    /// Lets up to `plans` plans wait, [`QUEUE_CAPACITY`] by default and [`MAX_QUEUE_CAPACITY`] at most. The next one gets
-    /// [`PlanError::QueueFull`]. Runs that wait without a slot count too: those that are paused, parked or asleep, and those that
-    /// await a signal.
-    #[must_use]
-    pub fn queue_capacity(mut self, plans: usize) -> Self {
-        self.line.capacity = plans.min(MAX_QUEUE_CAPACITY);
-        self
     }
 
     /// Has a circuit breaker, which watches all steps that [name it](crate::Step::breaker), in all plans. One of the same name
@@ -284,7 +267,8 @@ impl ExecutionOrchestrator {
             && let Some(Err(error)) = unheard
             && let PlanError::StepFailed { run_id, .. }
             | PlanError::DeadlineExceeded { run_id, .. }
-            | PlanError::Memory { run_id, .. } = &error
+            | PlanError::Memory { run_id, .. }
+            | PlanError::Compensated { run_id, .. } = &error
         {
             let run_id = run_id.as_str();
             log::warn!(target: "lunacore::orchestrator", run_id; "{error}, and nobody waits for the answer");
@@ -303,9 +287,16 @@ impl ExecutionOrchestrator {
             return;
         }
         let state = cancelled_by(&outcome).ok().and_then(CancelOutcome::state);
-        Self::too_late(active.watch.take_requests(), state.unwrap_or(RunState::Interrupted));
+        for request in active.watch.take_requests() {
+            match request {
+                // Now it can be told whether it can be.
+                Request::Reopen(retrier) => self.to_retry.push(*retrier),
+                other => other.too_late(state.unwrap_or(RunState::Interrupted)),
+            }
+        }
         // One that was left as it is stored was not cut off.
-        let left = self.closing.is_some() && active.place != Place::Slot;
+        let undoes = active.watch.at.get().state == RunState::Compensating;
+        let left = self.closing.is_some() && (active.place != Place::Slot || undoes);
         if let Some(info) = info.filter(|_| !left)
             && matches!(&outcome, Err(PlanError::Memory { .. } | PlanError::Interrupted { .. }))
         {
@@ -375,13 +366,13 @@ impl Handler<Happened> for ExecutionOrchestrator {
             Happened::Recovered { found } => self.recovered(found, ctx),
             Happened::Interrupted { info, stored } => self.settled(*info, stored, ctx),
             Happened::Accepted { ticket, stored } => self.accepted(ticket, stored, ctx),
-            Happened::Withdrawn { ticket, stored } => self.withdrawn(ticket, stored),
+            Happened::Withdrawn { ticket, stored, undoes } => self.withdrawn(ticket, stored, undoes, ctx),
             Happened::Ended { run_id, outcome } => self.ended(&run_id, outcome),
             Happened::Released { run_id } => self.released(&run_id),
             Happened::Ready { run_id, grant } => self.wants_slot(run_id, grant),
             Happened::Overdue { ticket } => self.overdue(ticket, ctx),
             Happened::Signalled { run_id, signals } => self.signalled(&run_id, signals),
-            Happened::CancelTold { run_id } => self.cancel_told(&run_id, ctx),
+            Happened::CancelTold { run_id, goes_on } => self.cancel_told(&run_id, goes_on, ctx),
             Happened::Orphaned => self.orphaned(ctx),
         }
         if self.line.is_open() && !self.to_retry.is_empty() {

@@ -1,5 +1,6 @@
 //! The way of a plan from its submission to its place in the line: checked, looked up, resolved, accepted.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,8 @@ use super::limit::Deadline;
 use super::line::Ticket;
 use super::links::{Links, stored};
 use super::messages::{CancelOutcome, ExecutePlan};
-use super::recovery::{compare_records, outcome_of};
+use super::outcome::outcome_of;
+use super::recovery::compare_records;
 use super::runner::Outcome;
 use super::shutdown::stands_aside;
 use super::signals::Posted;
@@ -57,7 +59,7 @@ impl ExecutionOrchestrator {
         let named = message.run_id.is_some();
         let run_id = message.run_id.map_or_else(|| Ok(RunId::random()), |id| id.parse())?;
         let plan = Arc::new(CheckedPlan::with_inputs(message.plan, message.inputs)?);
-        self.check_breakers(&plan)?;
+        self.check_guards(&plan)?;
         let now = self.clock.now();
         let deadline = match message.deadline {
             Some(Duration::ZERO) => return Err(InvalidPlan::NoTime.into()),
@@ -136,17 +138,18 @@ impl ExecutionOrchestrator {
         }
     }
 
-    /// Every breaker that a step names must be there.
-    pub(crate) fn check_breakers(&self, plan: &CheckedPlan) -> Result<(), PlanError> {
+    /// Every breaker and every limit that a step names must be there.
+    pub(crate) fn check_guards(&self, plan: &CheckedPlan) -> Result<(), PlanError> {
         if !plan.has_policies() {
             return Ok(());
         }
-        let unknown = plan.record().breakers().find(|(_, name)| !self.breakers.contains_key(*name));
-        let Some((step_id, name)) = unknown else { return Ok(()) };
-        let likeness = |known: &&Arc<str>| strsim::damerau_levenshtein(known, name);
-        let similar = self.breakers.keys().min_by_key(likeness).filter(|known| likeness(known) <= 2);
-        let similar = similar.map(|name| name.to_string());
-        Err(PlanError::UnknownBreaker { step_id: step_id.to_owned(), name: name.to_string(), similar })
+        if let Some((step_id, name, similar)) = unknown(plan.record().breakers(), &self.breakers) {
+            return Err(PlanError::UnknownBreaker { step_id, name, similar });
+        }
+        if let Some((step_id, name, similar)) = unknown(plan.record().limits(), &self.limits) {
+            return Err(PlanError::UnknownLimit { step_id, name, similar });
+        }
+        Ok(())
     }
 
     /// Lets a plan wait, until its deadline if it has one.
@@ -172,7 +175,9 @@ impl ExecutionOrchestrator {
     pub(crate) fn overdue(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
         let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
         // The run that it turned out to be may have another one.
-        if waiting.deadline.is_none_or(|deadline| deadline.at > self.clock.now()) {
+        let overdue = waiting.deadline.is_some_and(|deadline| deadline.at <= self.clock.now());
+        // Nor does it bound how long undoing takes.
+        if !overdue || waiting.undoing.is_some() {
             return;
         }
         waiting.overdue = true;
@@ -192,7 +197,7 @@ impl ExecutionOrchestrator {
             }
             _ => false,
         };
-        if aside && self.line.is_accepted(ticket) {
+        if aside && waiting.undoing.is_none() && self.line.is_accepted(ticket) {
             self.line.leave_for_aside(ticket);
             if let Some(mut waiting) = self.take_waiting(ticket) {
                 if !stands_aside(waiting.at.state) {
@@ -280,6 +285,17 @@ impl ExecutionOrchestrator {
             }
         }
     }
+}
+
+/// The first name that is not known, with its step, and one that is known and looks alike.
+fn unknown<'p, T>(
+    mut named: impl Iterator<Item = (&'p str, &'p Arc<str>)>,
+    known: &BTreeMap<Arc<str>, T>,
+) -> Option<(String, String, Option<String>)> {
+    let (step_id, name) = named.find(|(_, name)| !known.contains_key(*name))?;
+    let likeness = |known: &&Arc<str>| strsim::damerau_levenshtein(known, name);
+    let similar = known.keys().min_by_key(likeness).filter(|known| likeness(known) <= 2);
+    Some((step_id.to_owned(), name.to_string(), similar.map(|name| name.to_string())))
 }
 
 /// How a run ended that is over, for callers who have its plan; `None` for one that is not over, or not known.

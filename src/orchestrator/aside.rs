@@ -1,5 +1,5 @@
-//! What a run does while no attempt of it is in flight: it waits for a time, for its breaker, for a signal, for somebody's word,
-//! or for a slot.
+//! What a run does while no attempt of it is in flight: it waits for a time, for its breaker, for its limit, for a signal, for
+//! somebody's word, or for a slot.
 
 use std::time::SystemTime;
 
@@ -8,9 +8,10 @@ use tokio::sync::oneshot;
 use super::error::PlanError;
 use super::internal::{Happened, tell};
 use super::machine::{Ahead, Input};
+use super::permits::Turn;
 use super::runner::{Flow, Runner};
 use super::watch::Request;
-use crate::plan::StepError;
+use crate::plan::{StepError, WhenOpen};
 use crate::run::RunState;
 
 /// What comes first.
@@ -18,7 +19,7 @@ enum Heard {
     Cancelled,
     Request(Request),
     Limit,
-    /// The time, a change of the breaker, or a signal.
+    /// The time, a change of the breaker, word from the limit, or a signal.
     Ready,
     /// A slot.
     Slot,
@@ -32,6 +33,8 @@ pub(super) enum Want {
     Slot,
     /// This time, or a change of its breaker.
     Breaker(Option<SystemTime>),
+    /// This time, or word from its limit.
+    Limit(Option<SystemTime>),
     /// This time.
     Time(SystemTime),
     /// A signal that is kept for it.
@@ -76,6 +79,9 @@ impl Runner {
     pub(super) async fn stand_aside(&mut self) -> Result<Flow, PlanError> {
         // Also without one: what stands aside is left alone, or not, by what it waits for.
         self.slot = false;
+        if self.watch.at.get().state != RunState::Parked {
+            self.gate.place = None;
+        }
         tell(&self.orchestrator, Happened::Released { run_id: self.scope.run_id.clone() });
         let mut granted = None;
         let flow = self.stand(&mut granted).await;
@@ -110,6 +116,8 @@ impl Runner {
                     // Unless it is none any more: a signal may have come for a run that is paused.
                     let Some(limit) = limit.filter(|limit| self.limit() == Some(*limit)) else { continue };
                     let error = StepError::limit(limit.exceeded());
+                    // What follows waits for no permit, and those behind it are not to wait for what it waits for.
+                    self.gate.place = None;
                     // What goes on needs a slot, and asks no breaker before; but for a plan that is paused and stays so.
                     if self.watch.at.get().pausing || !self.goes_on_after(&error) {
                         return Ok(Flow::Turn(self.failed(error)));
@@ -130,7 +138,7 @@ impl Runner {
         }
     }
 
-    /// It has a slot: what now? `None`: its breaker lets it through no more.
+    /// It has a slot: what now? `None`: its breaker, or its limit, lets it through no more.
     fn go_on(&mut self, overdue: Option<StepError>, trial: bool) -> Option<Flow> {
         // A signal that has come counts, also where its failure had only to be stored.
         if let Some(error) = overdue.filter(|_| !self.is_signalled()) {
@@ -151,21 +159,34 @@ impl Runner {
         }
     }
 
-    fn want(&self, at_once: bool) -> Want {
+    fn want(&mut self, at_once: bool) -> Want {
         match self.watch.at.get().state {
             _ if at_once => Want::Slot,
             RunState::Queued => Want::Slot,
             RunState::Sleeping | RunState::AwaitingSignal => self.want_of_wait(),
-            RunState::Parked => {
-                let now = self.clock.now();
-                let breaker = self.policy().and_then(|policy| policy.breaker.as_ref());
-                // One that is not there lets everything through.
-                let opens = breaker
-                    .and_then(|name| self.breakers.get(name))
-                    .map_or(Some(now), |breaker| breaker.opens(now));
-                if opens.is_some_and(|opens| opens <= now) { Want::Slot } else { Want::Breaker(opens) }
-            }
+            RunState::Parked => self.barrier(),
             _ => Want::Word,
+        }
+    }
+
+    /// What a parked run waits for: its breaker, unless it would rather fail, then its limit, then a slot.
+    fn barrier(&mut self) -> Want {
+        let now = self.clock.now();
+        let breaker = self.policy().and_then(|policy| policy.breaker.as_ref());
+        // One that is not there lets everything through.
+        let opens =
+            breaker.and_then(|name| self.breakers.get(name)).map_or(Some(now), |breaker| breaker.opens(now));
+        if opens.is_none_or(|opens| opens > now) {
+            // Meanwhile others may have what the limit grants.
+            self.gate.place = None;
+            let fails = self.policy().is_some_and(|policy| policy.when_open == WhenOpen::Fail);
+            return if fails { Want::Slot } else { Want::Breaker(opens) };
+        }
+        let name = self.policy().and_then(|policy| policy.limit.as_ref());
+        let Some(limit) = name.and_then(|name| self.limits.get(name)) else { return Want::Slot };
+        match self.gate.place.get_or_insert_with(|| limit.join()).turn(now) {
+            Turn::Now => Want::Slot,
+            Turn::Later(until) => Want::Limit(until),
         }
     }
 
@@ -185,13 +206,24 @@ impl Runner {
                 std::future::pending::<()>().await;
             }
         };
-        let ready = async {
-            let opens = match want {
-                Want::Time(time) => return self.until(Some(*time)).await,
-                Want::Signal => return self.watch.signalled().await,
-                Want::Breaker(opens) => opens,
-                Want::Word | Want::Slot => return std::future::pending().await,
+        let waited = async {
+            match want {
+                Want::Time(time) => self.until(Some(*time)).await,
+                Want::Signal => self.watch.signalled().await,
+                _ => std::future::pending().await,
+            }
+        };
+        let limited = async {
+            let (Want::Limit(next), Some(place)) = (want, &self.gate.place) else {
+                return std::future::pending().await;
             };
+            tokio::select! {
+                () = place.told() => {}
+                () = self.until(*next) => {}
+            }
+        };
+        let breaker = async {
+            let Want::Breaker(opens) = want else { return std::future::pending().await };
             let name = self.policy().and_then(|policy| policy.breaker.as_ref());
             let Some(breaker) = name.and_then(|name| self.breakers.get(name)) else { return };
             tokio::select! {
@@ -205,18 +237,20 @@ impl Runner {
             request = self.request() => Heard::Request(request),
             () = slot => Heard::Slot,
             () = self.until(limit), if limit.is_some() => Heard::Limit,
-            () = ready => Heard::Ready,
+            () = waited => Heard::Ready,
+            () = breaker => Heard::Ready,
+            () = limited => Heard::Ready,
         }
     }
 
     /// Behind those that have become ready before, and before those that have only queued.
-    fn ask_for_a_slot(&self) -> oneshot::Receiver<()> {
+    pub(super) fn ask_for_a_slot(&self) -> oneshot::Receiver<()> {
         let (grant, granted) = oneshot::channel();
         tell(&self.orchestrator, Happened::Ready { run_id: self.scope.run_id.clone(), grant });
         granted
     }
 
-    async fn request(&self) -> Request {
+    pub(super) async fn request(&self) -> Request {
         loop {
             if let Some(request) = self.watch.asked() {
                 return request;

@@ -1,6 +1,7 @@
 use actix::MailboxError;
 use serde_json::Value;
 
+use super::not_undone::{StepNotUndone, list, told};
 use super::signals::InvalidSignal;
 use crate::allocator::ResolveError;
 use crate::memory::MemoryError;
@@ -37,7 +38,7 @@ pub enum PlanError {
     #[error(transparent)]
     InvalidRunId(#[from] InvalidRunId),
     /// The run has another plan. Nothing has run.
-    #[error("run {run_id} was accepted with another plan: {}", list(differences))]
+    #[error("run {run_id} was accepted with another plan: {}", differences_of(differences))]
     PlanMismatch {
         /// The run.
         run_id: RunId,
@@ -95,6 +96,18 @@ pub enum PlanError {
         /// Why.
         fault: RetryFault,
     },
+    /// A step names a limit that the orchestrator does not have. Nothing has run.
+    #[error("step {step_id:?} names the limit {name:?}, which this orchestrator does not have{}",
+        similar.as_ref().map(|name| format!("; did you mean {name:?}?")).unwrap_or_default())]
+    #[non_exhaustive]
+    UnknownLimit {
+        /// The step.
+        step_id: String,
+        /// The name that it gave.
+        name: String,
+        /// A limit whose name looks alike.
+        similar: Option<String>,
+    },
     /// As many plans wait as may. Nothing has run; try again later.
     #[error("{capacity} plans wait already; try again later or raise the queue's capacity")]
     QueueFull {
@@ -146,6 +159,21 @@ pub enum PlanError {
         /// The results of the steps that completed before, in order.
         completed: Vec<Value>,
     },
+    /// The run failed, or was cancelled, and what its steps did was [undone](crate::Step::compensate), or as much of it as could
+    /// be.
+    #[error("{}", told(run_id, undone, not_undone))]
+    #[non_exhaustive]
+    Compensated {
+        /// The run.
+        run_id: RunId,
+        /// The ids of the steps that are undone, in the order in which they were.
+        undone: Vec<String>,
+        /// The steps that are not, in the order in which that was tried.
+        not_undone: Vec<StepNotUndone>,
+        /// What the run would have ended with otherwise: [`StepFailed`](Self::StepFailed),
+        /// [`DeadlineExceeded`](Self::DeadlineExceeded) or [`Cancelled`](Self::Cancelled).
+        source: Box<Self>,
+    },
     /// The run was cut off: by a shutdown, when blocking code that was told to stop did not end in time, or by a fault of
     /// its task.
     #[error("run {run_id} was interrupted: {reason}")]
@@ -168,14 +196,8 @@ pub enum PlanError {
     Stopped,
 }
 
-/// The first few differences; the rest as a number.
-fn list(differences: &[PlanDifference]) -> String {
-    const SHOWN: usize = 5;
-    let mut shown: Vec<String> = differences.iter().take(SHOWN).map(ToString::to_string).collect();
-    if differences.len() > SHOWN {
-        shown.push(format!("and {} more", differences.len() - SHOWN));
-    }
-    shown.join("; ")
+fn differences_of(differences: &[PlanDifference]) -> String {
+    list(differences, "; ", ToString::to_string)
 }
 
 impl PlanError {

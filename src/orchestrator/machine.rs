@@ -1,8 +1,11 @@
 //! What a run does next: a pure function of where it stands, and of what happened and when.
 
+mod compensation;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
+pub(crate) use self::compensation::{AfterUndo, Known, Undo};
 use self::going_on::{go_on, proceed, resume};
 pub(crate) use self::held::{Decided, calls_again, retry};
 use self::parts::{completed, is_last, next_place, said, step_id};
@@ -11,7 +14,7 @@ pub(crate) use self::waits::begun;
 pub(crate) use super::position::Position;
 use crate::event::{EventKind, SkipReason};
 use crate::plan::{CheckedPlan, Output};
-use crate::run::{HoldReason, RunState, StepFailure, StepProgress};
+use crate::run::{HoldReason, RunState, StepFailure, StepProgress, Undoing};
 
 mod going_on;
 mod held;
@@ -27,10 +30,19 @@ pub(crate) enum Ahead {
     /// Its condition: the step stands at the cursor, not started, and what the condition says is the next input. Not said of a
     /// step that was started, or parked, before: it was true then.
     Check,
-    /// A circuit breaker that is open at this time, until then if that is known.
-    Park { now: SystemTime, until: Option<SystemTime> },
+    /// Something that lets nothing through at this time, until then if that is known.
+    Park { now: SystemTime, until: Option<SystemTime>, behind: Behind },
     /// A wait, which begins at this time: the step calls nothing.
     Wait(SystemTime),
+}
+
+/// What a run parks behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Behind {
+    /// The circuit breaker of its step, which is open.
+    Breaker,
+    /// The limit of its step, which has no permit.
+    Limit,
 }
 
 impl Ahead {
@@ -86,6 +98,8 @@ pub(crate) enum Input {
     Pause,
     /// It was told to go on.
     Unpause,
+    /// This happened while it undoes what its steps did.
+    Undo(Undo),
 }
 
 /// What to commit. Once that is stored, a run in a final state is over; one that is running calls the step at its cursor, or
@@ -96,12 +110,14 @@ pub(crate) struct Decision {
     pub(crate) failure: Option<Arc<StepFailure>>,
     /// Why the run is interrupted, if it is.
     pub(crate) reason: Option<Arc<str>>,
+    /// How far it is with undoing what its steps did, if it does.
+    pub(crate) undoing: Option<Arc<Undoing>>,
     pub(crate) events: Vec<EventKind>,
 }
 
 impl Decision {
     fn new(to: Position, events: Vec<EventKind>) -> Self {
-        Self { to, failure: None, reason: None, events }
+        Self { to, failure: None, reason: None, undoing: None, events }
     }
 
     fn because(self, failure: Arc<StepFailure>) -> Self {
@@ -118,23 +134,21 @@ pub(crate) fn accept(plan: &CheckedPlan, slot: Option<Ahead>) -> Decision {
     }
 }
 
-/// The transition table. `None`: the input means nothing in that state. `known` is the failure that is stored of the step.
-pub(crate) fn decide(
-    plan: &CheckedPlan,
-    at: Position,
-    known: Option<&Arc<StepFailure>>,
-    input: Input,
-) -> Option<Decision> {
-    let mut decision = transition(plan, at, known, input)?;
+/// The transition table. `None`: the input means nothing in that state.
+pub(crate) fn decide(plan: &CheckedPlan, at: Position, known: &Known<'_>, input: Input) -> Option<Decision> {
+    if let Some(undoing) = known.undoing {
+        return compensation::decide(plan, at, known, undoing, input);
+    }
+    let mut decision = transition(plan, at, known.failure, input)?;
     let to = decision.to;
     // The failure of the last attempt stays known until there is another attempt, or wait, and in that of the fallback.
     let same = to.cursor == at.cursor && (to.attempt == at.attempt || to.step.fallback);
     let cancelled = to.state == RunState::Stopping && !to.expired;
     let waits = matches!(to.state, RunState::Sleeping | RunState::AwaitingSignal);
     if decision.failure.is_none() && same && !to.state.is_final() && !cancelled && !waits {
-        decision.failure = known.cloned();
+        decision.failure = known.failure.cloned();
     }
-    Some(decision)
+    Some(compensation::before_the_end(plan, known.skipped, decision))
 }
 
 fn transition(
@@ -211,12 +225,12 @@ fn transition(
 }
 
 /// Cancels a run that nobody runs: one that waits, or was cut off.
-pub(crate) fn cancel(plan: &CheckedPlan, at: Position) -> Option<Decision> {
+pub(crate) fn cancel(plan: &CheckedPlan, at: Position, known: &Known<'_>) -> Option<Decision> {
     if at.state == RunState::Stopping {
         // The code that it had told to stop is gone.
-        return Some(cancel_attempt(plan, at));
+        return Some(compensation::before_the_end(plan, known.skipped, cancel_attempt(plan, at)));
     }
-    decide(plan, at, None, Input::Cancel)
+    decide(plan, at, known, Input::Cancel)
 }
 
 fn begin(plan: &CheckedPlan, at: Position, ahead: Ahead, mut events: Vec<EventKind>) -> Decision {
@@ -251,10 +265,11 @@ fn enter(plan: &CheckedPlan, at: Position, ahead: Ahead, mut events: Vec<EventKi
             let step = StepProgress { until: None, ..at.step };
             Decision::new(Position { attempt, step, ..at }, events)
         }
-        Ahead::Park { now, until } => {
-            let breaker = step.step.policy().and_then(|policy| policy.breaker.clone());
-            let breaker = breaker.unwrap_or_else(|| Arc::from(""));
-            events.push(EventKind::PlanParked { task_id: Arc::clone(&step.id), breaker, until });
+        Ahead::Park { now, until, behind } => {
+            let (task_id, policy) = (Arc::clone(&step.id), step.step.policy());
+            let breaker = policy.filter(|_| behind == Behind::Breaker).and_then(|p| p.breaker.clone());
+            let limit = policy.filter(|_| behind == Behind::Limit).and_then(|p| p.limit.clone());
+            events.push(EventKind::PlanParked { task_id, breaker, limit, until });
             let step = StepProgress { since: at.step.since.or(Some(now)), until, ..at.step };
             Decision::new(Position { state: RunState::Parked, step, ..at }, events)
         }

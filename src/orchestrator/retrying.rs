@@ -162,7 +162,7 @@ impl ExecutionOrchestrator {
             }
         };
         let plan = Arc::new(plan);
-        self.check_breakers(&plan)?;
+        self.check_guards(&plan)?;
         if replaced.is_some() && *on_mismatch == OnMismatch::NewRun {
             let other = other_run(&run_id, plan.record())?;
             if let Some(named) = retrier.named.take() {
@@ -274,18 +274,20 @@ impl Waiting {
         (reopen, skips): (Reopen, bool),
         (deadline, now): (Option<Deadline>, std::time::SystemTime),
     ) -> Self {
-        let FoundRun { record, mut outputs, signals, .. } = found;
+        let FoundRun { record, mut outputs, mut skipped, signals, .. } = found;
         outputs.truncate(reopen.from);
+        skipped.retain(|step| *step < reopen.from);
         let mut at = Position { cursor: reopen.from, ..Position::QUEUED };
         // Its time begins now, and not when the step before it completed.
         at.step.since = Some(now);
         if skips {
             at.cursor += 1;
             outputs.push(Output::null());
+            skipped.push(reopen.from);
         }
         let mut waiting = Self::new(record.run_id, record.project, plan, claim);
         (waiting.generation, waiting.set_inputs) = (reopen.generation, reopen.set_inputs.clone());
-        (waiting.durability, waiting.deadline) = (record.durability, deadline);
+        (waiting.durability, waiting.deadline, waiting.skipped) = (record.durability, deadline, skipped);
         waiting.signals = signals.into_iter().collect();
         (waiting.at, waiting.outputs, waiting.reopen) = (at, outputs, Some(Box::new(reopen)));
         waiting

@@ -1,6 +1,5 @@
 //! Drives one run: commits what the machine decided, then does what its state asks for, until the run is over.
 
-use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -17,15 +16,17 @@ use super::error::{ControlError, PlanError};
 use super::internal::Callables;
 use super::limit::Deadline;
 use super::links::{Links, stored};
-use super::machine::{self, Ahead, Decision, Input, Position};
+use super::machine::{self, Ahead, Decision, Input, Known, Position};
 use super::messages::{PauseOutcome, ResumeOutcome, RetryOutcome};
-use super::shutdown::left_as_stored;
+use super::outcome::{SHUT_DOWN, left};
+use super::permits::{self, LimitSet};
+pub(super) use super::produced::{Yield, of_step, produce, skip};
 use super::watch::{Reply, Request, Watch};
 use crate::clock::Clock;
-use crate::memory::{Claim, Commit, MemoryError, NewArtifact, RunUpdate, StepOutput};
-use crate::plan::{CheckedPlan, Output, Policy, RunScope, StagedArtifact, StepError};
+use crate::memory::{Claim, Commit, MemoryError, RunUpdate};
+use crate::plan::{CheckedPlan, Output, Policy, RunScope, StepError};
 use crate::project::Project;
-use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure};
+use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure, Undoing};
 
 pub(crate) type Outcome = Result<Vec<Value>, PlanError>;
 
@@ -42,6 +43,7 @@ pub(crate) struct Runner {
     pub(crate) durability: Option<Durability>,
     pub(crate) deadline: Option<Deadline>,
     pub(crate) breakers: BreakerSet,
+    pub(crate) limits: LimitSet,
     pub(crate) clock: Clock,
     pub(crate) random: Random,
     pub(crate) watch: Rc<Watch>,
@@ -49,28 +51,22 @@ pub(crate) struct Runner {
     pub(crate) claim: Claim,
     /// Whether it holds a slot.
     pub(crate) slot: bool,
-    /// What the next attempt has got from its breaker.
+    /// What the next attempt, or the one in flight, has got from its breaker and its limit.
     pub(crate) gate: Gate,
     /// Changes of breakers that go into the next commit, and the one after that if it is refused: they have happened.
     pub(crate) changes: Vec<Change>,
-}
-
-/// What goes into the next commit, besides the decision.
-#[derive(Default)]
-pub(super) struct Yield {
-    output: Option<StepOutput>,
-    artifacts: Vec<NewArtifact>,
-    /// The kept signal that the output comes from.
-    pub(super) signal: Option<NonZeroU64>,
 }
 
 /// A decision on its way to memory.
 pub(crate) struct Sent {
     to: Position,
     failure: Option<Arc<StepFailure>>,
+    undoing: Option<Arc<Undoing>>,
     request: RecipientRequest<Box<Commit>>,
     output: Option<Output>,
     signal: Option<u64>,
+    /// The step that this skips.
+    skips: Option<usize>,
 }
 
 impl Sent {
@@ -78,9 +74,10 @@ impl Sent {
     pub(crate) fn new(
         to: Position,
         failure: Option<Arc<StepFailure>>,
+        undoing: Option<Arc<Undoing>>,
         request: RecipientRequest<Box<Commit>>,
     ) -> Self {
-        Self { to, failure, request, output: None, signal: None }
+        Self { to, failure, undoing, request, output: None, signal: None, skips: None }
     }
 }
 
@@ -134,6 +131,7 @@ impl Runner {
                     Some(failure) => Flow::Turn(self.failed(StepError::recorded(&failure))),
                     None => Input::Resume(Ahead::Go, self.clock.now()).into(),
                 },
+                RunState::Compensating => self.compensate().await?,
                 state if state.is_final() => return self.outcome(error),
                 _ => return Err(self.interrupted("it came to a state that nothing leads out of")),
             };
@@ -146,7 +144,7 @@ impl Runner {
     /// Decides what follows, stores it, and moves on. Answers the error that it came from, if that was one.
     async fn take(&mut self, mut turn: Turn) -> Result<Option<StepError>, PlanError> {
         loop {
-            let (error, completes) = (turn.error, turn.produced.output.is_some());
+            let (error, completes) = (turn.error, turn.produced.completes());
             let skips = matches!(turn.input, Input::Skip(_));
             // The machine answers every input that is given here; were it not to, the run must not go on.
             let decision = self.decide(turn.input);
@@ -176,22 +174,23 @@ impl Runner {
     }
 
     pub(super) fn decide(&self, input: Input) -> Option<Decision> {
-        machine::decide(self.plan(), self.watch.at.get(), self.watch.failure.borrow().as_ref(), input)
+        let (failure, undoing) = (self.watch.failure.borrow(), self.watch.undoing.borrow());
+        let skipped = self.watch.skipped.borrow();
+        let known = Known { failure: failure.as_ref(), undoing: undoing.as_ref(), skipped: &skipped };
+        machine::decide(self.plan(), self.watch.at.get(), &known, input)
     }
 
-    fn send(&mut self, decision: Decision, produced: Yield) -> Sent {
-        let (to, failure) = (decision.to, decision.failure.clone());
+    pub(super) fn send(&mut self, decision: Decision, produced: Yield) -> Sent {
+        let (to, failure, undoing) = (decision.to, decision.failure.clone(), decision.undoing.clone());
         let mut commit = commit_of(&self.scope.run_id, &self.project, self.durability, decision);
-        let output = produced.output.as_ref().map(|step| step.output.clone());
-        (commit.output, commit.artifacts) = (produced.output, produced.artifacts);
-        let signal = produced.signal.map(NonZeroU64::get);
-        commit.signal = signal;
+        let (output, skips) = (produced.output(), produced.skips());
+        let signal = produced.into_commit(&mut commit);
         breakers::tell(&self.changes, &mut commit);
-        Sent { to, failure, request: self.links.commit.send(commit), output, signal }
+        Sent { to, failure, undoing, request: self.links.commit.send(commit), output, signal, skips }
     }
 
     /// Waits until a decision is stored, and only then moves on.
-    async fn stored(&mut self, sent: Sent) -> Result<(), MemoryError> {
+    pub(super) async fn stored(&mut self, sent: Sent) -> Result<(), MemoryError> {
         let committed = stored(sent.request.await)?;
         let mut to = sent.to;
         if to.state == RunState::Running {
@@ -200,6 +199,8 @@ impl Runner {
         self.watch.at.set(to);
         self.watch.since.set(Some(committed.at));
         self.watch.failure.replace(sent.failure);
+        self.watch.undoing.replace(sent.undoing);
+        self.watch.skipped.borrow_mut().extend(sent.skips);
         self.changes.clear();
         if let Some(output) = sent.output {
             self.scope.push_output(output);
@@ -229,7 +230,7 @@ impl Runner {
         Ok(())
     }
 
-    /// What stands before the next attempt of the step at `cursor`. Its way through the breaker, if it has got one, is kept.
+    /// What stands before the next attempt of the step at `cursor`. What it has got from breaker and limit is kept.
     pub(super) fn ahead(&mut self, cursor: usize, trial: bool) -> Ahead {
         if self.plan().wait(cursor).is_some() {
             return Ahead::Wait(self.clock.now());
@@ -237,8 +238,9 @@ impl Runner {
         if self.plan().policy(cursor).is_none() {
             return Ahead::Go;
         }
+        let (guards, place) = ((&self.breakers, &self.limits), self.gate.place.take());
         let (ahead, mut gate) =
-            breakers::ahead(&self.breakers, &self.scope.plan, cursor, self.clock.now(), trial);
+            permits::ahead(guards, &self.scope.plan, cursor, self.clock.now(), trial, place);
         self.changes.extend(gate.change.take());
         self.gate = gate;
         ahead
@@ -266,14 +268,14 @@ impl Runner {
         match request {
             Request::Reopen(retrier) if at.state == RunState::Held => {
                 self.watch.retriers.borrow_mut().push(*retrier);
-                Err(self.left(at.state, "it is tried again"))
+                Err(left(self.scope.run_id.clone(), at.state, "it is tried again"))
             }
             Request::Reopen(retrier) => {
                 retrier.too_late(at.state);
                 Ok(None)
             }
             Request::Leave if self.slot => Ok(None),
-            Request::Leave => Err(self.left(at.state, "the orchestrator shut down")),
+            Request::Leave => Err(left(self.scope.run_id.clone(), at.state, SHUT_DOWN)),
             Request::Resolve(decision, reply) => Box::pin(self.resolve(decision, reply)).await,
             Request::RetryNow(reply) if at.state == RunState::Held => {
                 let (resolved, outcome) = oneshot::channel();
@@ -329,25 +331,6 @@ impl Runner {
         }
     }
 
-    fn outcome(&self, error: Option<StepError>) -> Outcome {
-        let Position { state, cursor, attempt, .. } = self.watch.at.get();
-        let (run_id, completed) = (self.scope.run_id.clone(), self.scope.outputs());
-        if state == RunState::Completed {
-            return Ok(completed);
-        }
-        let source = error.or_else(|| self.watch.failure.borrow().as_deref().map(StepError::recorded));
-        let Some(source) = source.filter(|_| state == RunState::Failed) else {
-            return Err(PlanError::Cancelled { run_id, completed });
-        };
-        let step_id = self.plan().get(cursor).map_or_else(String::new, |step| step.id.to_string());
-        Err(PlanError::failed(run_id, step_id, cursor, attempt, completed, source))
-    }
-
-    /// It goes no further here, and stays as it is stored.
-    fn left(&self, state: RunState, why: &str) -> PlanError {
-        left_as_stored(self.scope.run_id.clone(), state, why)
-    }
-
     pub(super) fn interrupted(&self, reason: &str) -> PlanError {
         log::error!(target: "lunacore::run", run_id = self.scope.run_id.as_str(); "interrupted: {reason}");
         PlanError::Interrupted { run_id: self.scope.run_id.clone(), reason: reason.to_owned() }
@@ -361,36 +344,12 @@ pub(crate) fn commit_of(
     durability: Option<Durability>,
     decision: Decision,
 ) -> Box<Commit> {
-    let Decision { to, failure, reason, events } = decision;
+    let Decision { to, failure, reason, undoing, events } = decision;
     let mut update = RunUpdate::new(to.state, to.cursor, to.attempt);
     (update.step, update.pausing, update.failure, update.reason) = (to.step, to.pausing, failure, reason);
+    update.undoing = undoing;
     let mut commit = Box::new(Commit::new(run_id.clone(), project.clone(), update));
     commit.events = events;
     commit.durability = durability;
     commit
-}
-
-/// What a completed step leaves: its output, and the artifacts that it staged.
-pub(super) fn produce(
-    step: usize,
-    step_id: &Arc<str>,
-    output: &Output,
-    staged: Vec<StagedArtifact>,
-) -> Result<Yield, StepError> {
-    output.check()?;
-    let of_step = |StagedArtifact { key, data }| {
-        NewArtifact::new(key, Arc::from("data"), (step, Arc::clone(step_id)), data)
-    };
-    let artifacts = staged.into_iter().map(of_step).collect();
-    let output = Some(StepOutput::new(step, Arc::clone(step_id), output.clone()));
-    Ok(Yield { output, artifacts, signal: None })
-}
-
-/// What a step leaves that somebody has skipped.
-pub(super) fn skip(step: usize, step_id: &Arc<str>) -> Result<Yield, StepError> {
-    let mut skipped = produce(step, step_id, &Output::null(), Vec::new())?;
-    if let Some(output) = &mut skipped.output {
-        output.skipped = true;
-    }
-    Ok(skipped)
 }

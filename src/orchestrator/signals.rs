@@ -171,7 +171,7 @@ impl ExecutionOrchestrator {
         self.unsettled.insert(run_id.clone());
         actix::spawn(async move {
             let _ = reply.send(signal_found(&links, signal).await);
-            tell(&myself, Happened::CancelTold { run_id });
+            tell(&myself, Happened::CancelTold { run_id, goes_on: None });
         });
     }
 

@@ -13,10 +13,12 @@ use super::error::PlanError;
 use super::internal::{Happened, tell};
 use super::line::Ticket;
 use super::machine::{self, Ahead, Input, Position};
+use super::permits;
 use super::runner::{Outcome, Runner, Sent};
 use super::waiting::Waiting;
 use super::watch::{Request, Watch};
 use crate::isolate::Isolated;
+use crate::limits::{MAX_CONCURRENT_PLANS, MAX_QUEUE_CAPACITY};
 use crate::plan::{CheckedPlan, RunScope};
 use crate::project::Project;
 use crate::run::{RunId, RunState};
@@ -27,6 +29,7 @@ pub(crate) struct Active {
     pub(crate) watch: Rc<Watch>,
     pub(crate) project: Project,
     pub(crate) plan: Arc<CheckedPlan>,
+    pub(crate) generation: u32,
     pub(crate) cancellation: CancellationToken,
     /// Who waits for its end.
     pub(crate) outcomes: Vec<oneshot::Sender<Outcome>>,
@@ -44,6 +47,23 @@ pub(crate) enum Place {
 }
 
 impl ExecutionOrchestrator {
+    /// Runs up to `plans` plans at a time, from 1 (the default) to [`MAX_CONCURRENT_PLANS`]; values outside are taken
+    /// as the nearest bound. The steps of each plan still run one after another.
+    #[must_use]
+    pub fn max_concurrent_plans(mut self, plans: usize) -> Self {
+        self.line.slots = plans.clamp(1, MAX_CONCURRENT_PLANS);
+        self
+    }
+
+    /// Lets up to `plans` plans wait, [`QUEUE_CAPACITY`](crate::limits::QUEUE_CAPACITY) by default and [`MAX_QUEUE_CAPACITY`] at most. The next one gets
+    /// [`PlanError::QueueFull`]. Runs that wait without a slot count too: those that are paused, parked or asleep, and those that
+    /// await a signal.
+    #[must_use]
+    pub fn queue_capacity(mut self, plans: usize) -> Self {
+        self.line.capacity = plans.min(MAX_QUEUE_CAPACITY);
+        self
+    }
+
     /// A plan, or a run that stood aside, gets the slot that it waited for.
     pub(crate) fn start_run(&mut self, ticket: Ticket, accepted: bool, ctx: &mut Context<Self>) {
         if let Some((run_id, grant)) = self.ready.remove(&ticket) {
@@ -55,12 +75,15 @@ impl ExecutionOrchestrator {
         };
         let (at, now) = (waiting.at, self.clock.now());
         let posted = std::mem::take(&mut waiting.posted);
-        let (ahead, mut gate) = if at.attempt == 0 && waiting.plan.condition(at.cursor).is_some() {
+        let (ahead, mut gate) = if waiting.undoing.is_some() {
+            (Ahead::Go, Gate::default())
+        } else if at.attempt == 0 && waiting.plan.condition(at.cursor).is_some() {
             (Ahead::Check, Gate::default())
         } else if waiting.plan.wait(at.cursor).is_some() {
             (Ahead::Wait(now), Gate::default())
         } else if at.asks_breaker(now) && machine::calls_again(&waiting.plan, at, waiting.failure.as_ref()) {
-            breakers::ahead(&self.breakers, &waiting.plan, at.cursor, now, false)
+            let guards = (&self.breakers, &self.limits);
+            permits::ahead(guards, &waiting.plan, at.cursor, now, false, None)
         } else {
             (Ahead::Go, Gate::default())
         };
@@ -69,18 +92,20 @@ impl ExecutionOrchestrator {
             _ if !accepted => Some(waiting.acceptance(Some(ahead))),
             // The task sees to what the limit leads to that its last attempt had come to.
             RunState::Stopping => None,
+            // That it has something to undo was stored while it waited.
+            RunState::Compensating if !waiting.recovered => None,
             _ => {
                 let input =
                     if waiting.recovered { Input::Resume(ahead, now) } else { Input::Start(ahead, now) };
-                machine::decide(&waiting.plan, at, waiting.failure.as_ref(), input)
+                machine::decide(&waiting.plan, at, &waiting.known(), input)
             }
         };
         let first = started.map(|started| {
-            let (to, failure) = (started.to, started.failure.clone());
+            let (to, failure, undoing) = (started.to, started.failure.clone(), started.undoing.clone());
             let mut commit = if accepted { waiting.commit(started) } else { waiting.accepting(started) };
             breakers::tell(&changes, &mut commit);
             // Sent here, for the order of the line too.
-            Sent::new(to, failure, self.links.commit.send(commit))
+            Sent::new(to, failure, undoing, self.links.commit.send(commit))
         });
         if !accepted && waiting.reopen.is_none() {
             waiting.at = Position::QUEUED;
@@ -124,6 +149,8 @@ impl ExecutionOrchestrator {
         let watch = Watch::new(waiting.at, waiting.accepted);
         watch.failure.replace(waiting.failure);
         watch.signals.replace(waiting.signals);
+        watch.undoing.replace(waiting.undoing);
+        watch.skipped.replace(waiting.skipped);
         if slot.as_ref().is_none_or(Option::is_none) {
             // It begins where it is stored to be.
             watch.since.set(Some(self.clock.now()));
@@ -139,6 +166,7 @@ impl ExecutionOrchestrator {
             watch: Rc::clone(&watch),
             project: waiting.project.clone(),
             plan: waiting.plan,
+            generation: waiting.generation,
             cancellation: scope.cancellation.clone(),
             outcomes: waiting.outcomes,
         };
@@ -152,6 +180,7 @@ impl ExecutionOrchestrator {
             deadline: waiting.deadline,
             callables: waiting.callables,
             breakers: Rc::clone(&self.breakers),
+            limits: Rc::clone(&self.limits),
             clock: self.clock.clone(),
             random: Rc::clone(&self.random),
             watch,

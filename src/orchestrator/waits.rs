@@ -1,6 +1,5 @@
 //! What a run does at a step that only waits: it stands aside until what it waits for is there, and completes the step then.
 
-use std::num::NonZeroU64;
 use std::time::SystemTime;
 
 use super::aside::Want;
@@ -44,7 +43,7 @@ impl Runner {
                 let KeptSignal { no, payload, .. } = self.signal()?;
                 // What is a secret of the plan is one whoever sends it.
                 let (payload, _) = self.scope.clean(Ok(Output::Json(payload)), Vec::new());
-                (payload.ok()?, NonZeroU64::new(no))
+                (payload.ok()?, Some(no))
             }
             _ => return None,
         };
@@ -53,10 +52,7 @@ impl Runner {
         }
         let step = self.plan().get(at.cursor)?;
         Some(Flow::Turn(match produce(at.cursor, &step.id, &output, Vec::new()) {
-            Ok(mut produced) => {
-                produced.signal = signal;
-                self.completed(output, produced)
-            }
+            Ok(produced) => self.completed(output, produced.taking(signal)),
             Err(error) => self.failed(error),
         }))
     }

@@ -12,7 +12,7 @@ use super::step::{Plan, Step};
 use super::wait::Wait;
 use crate::id::{check_id, shorten};
 use crate::json;
-use crate::limits::{MAX_PROBLEMS, MAX_STEPS};
+use crate::limits::{MAX_COMPENSATIONS, MAX_PROBLEMS, MAX_STEPS};
 
 /// A plan that passed every check: each step has an id of its own.
 #[derive(Debug)]
@@ -120,6 +120,7 @@ impl CheckedPlan {
         }
         let mut checked = Vec::with_capacity(steps.len());
         let (mut has_policies, mut has_waits, mut has_expressions) = (false, false, false);
+        let mut compensations = 0;
         // Ids that are made of places are different anyway.
         let any_named = steps.iter().any(|step| step.id().is_some());
         let mut by_id = HashMap::with_capacity(if any_named { steps.len() } else { 0 });
@@ -140,6 +141,7 @@ impl CheckedPlan {
             check_step(&id, index, &step, problems)?;
             has_policies |= step.policy().is_some();
             has_waits |= step.wait().is_some();
+            compensations += usize::from(step.policy().is_some_and(|policy| policy.compensation.is_some()));
             has_expressions |= step.record().has_expressions();
             if any_named {
                 match by_id.entry(Arc::clone(&id)) {
@@ -151,6 +153,9 @@ impl CheckedPlan {
                 }
             }
             checked.push(CheckedStep { id, step });
+        }
+        if compensations > MAX_COMPENSATIONS {
+            problems.add(InvalidPlan::TooManyCompensations { steps: compensations })?;
         }
         let steps = checked.iter().map(|step| Arc::clone(step.step.record())).collect();
         let record = PlanRecord::new((name, description), values, steps);

@@ -3,7 +3,7 @@ use super::policy::InvalidPolicy;
 #[cfg(feature = "expressions")]
 use crate::expression::InvalidExpression;
 use crate::id::IdFault;
-use crate::limits::{MAX_INPUT_BYTES, MAX_JSON_DEPTH, MAX_PLAN_INPUTS, MAX_STEPS};
+use crate::limits::{MAX_COMPENSATIONS, MAX_INPUT_BYTES, MAX_JSON_DEPTH, MAX_PLAN_INPUTS, MAX_STEPS};
 
 /// What is wrong with a plan.
 ///
@@ -68,6 +68,12 @@ pub enum InvalidPlan {
     #[error("the plan has {steps} steps, more than {MAX_STEPS}; split it")]
     TooManySteps {
         /// Its number of steps.
+        steps: usize,
+    },
+    /// More steps than [`MAX_COMPENSATIONS`] have a compensation.
+    #[error("{steps} steps of the plan have a compensation, more than {MAX_COMPENSATIONS}; split it")]
+    TooManyCompensations {
+        /// How many have.
         steps: usize,
     },
     /// The plan declares more inputs than [`MAX_PLAN_INPUTS`].

@@ -36,7 +36,7 @@ pub use into_callable::IntoCallable;
 pub(crate) use into_callable::marker::Typed;
 pub use invalid::InvalidPlan;
 pub use output::{IntoOutput, Json, Output};
-pub(crate) use policy::{Handling, Interruption, Policy, Role};
+pub(crate) use policy::{Compensation, Handling, Interruption, Policy, Role};
 pub use policy::{InvalidPolicy, OnFailure, WhenOpen};
 pub use record::PlanRecord;
 pub use recourse::{OnInterrupted, Verdict};

@@ -19,10 +19,12 @@ use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure};
 mod generations;
 mod signals;
 mod steering;
+mod undoing;
 
 pub use generations::*;
 pub use signals::*;
 pub use steering::*;
+pub use undoing::*;
 
 const ALL: usize = 1_000;
 

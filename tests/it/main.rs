@@ -11,6 +11,7 @@
 mod allocator;
 mod breakers;
 mod bus;
+mod compensation;
 #[cfg(feature = "expressions")]
 mod conditions;
 mod conformance;
@@ -36,6 +37,7 @@ mod limits;
 mod logging;
 mod matrix;
 mod memory;
+mod named_limits;
 mod ordering;
 mod outputs;
 mod panics;
@@ -59,6 +61,7 @@ mod steering;
 mod support;
 mod timed;
 mod typed;
+mod undoing;
 #[cfg(not(feature = "expressions"))]
 mod unevaluated;
 mod waits;

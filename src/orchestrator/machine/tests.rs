@@ -1,3 +1,4 @@
+use super::waits::tests::mixed;
 use super::*;
 use crate::plan::{IntoOutput, Plan, Step};
 use crate::run::FailureKind;
@@ -32,7 +33,17 @@ pub(super) fn failed(then: Then) -> Input {
     Input::Failed { failure: failure(), then, escalate: true }
 }
 
-const PARK: Ahead = Ahead::Park { now: UNIX_EPOCH, until: None };
+/// Of a run that has nothing to undo.
+fn decide(
+    plan: &CheckedPlan,
+    at: Position,
+    failure: Option<&Arc<StepFailure>>,
+    input: Input,
+) -> Option<Decision> {
+    super::decide(plan, at, &Known { failure, ..Known::default() }, input)
+}
+
+const PARK: Ahead = Ahead::Park { now: UNIX_EPOCH, until: None, behind: Behind::Breaker };
 
 pub(super) fn go(plan: &CheckedPlan, from: Position, input: Input) -> Decision {
     decide(plan, from, None, input).unwrap()
@@ -252,20 +263,6 @@ fn every_state_answers_every_input() {
     }
 }
 
-/// A plan of steps: those that are called, a sleep, a sleep until a time, and those that await a signal.
-pub(super) fn mixed(kinds: &[u8]) -> CheckedPlan {
-    let step = |(index, kind): (usize, &u8)| {
-        let id = format!("s{index}");
-        match kind {
-            0 => Step::new(id, || ()).breaker("b"),
-            1 => Step::sleep(id, Duration::from_secs(10)),
-            2 => Step::sleep_until(id, at(25)),
-            _ => Step::wait_for_signal(id, "go").timeout(Duration::from_secs(20)),
-        }
-    };
-    CheckedPlan::new(kinds.iter().enumerate().map(step).collect::<Plan>()).unwrap()
-}
-
 /// Where a run stands by what was told of it, and by nothing else.
 fn replay(events: &[EventKind]) -> (RunState, usize, u32, bool) {
     let (mut state, mut cursor, mut attempt, mut pausing) = (RunState::Queued, 0, 0, false);
@@ -382,5 +379,21 @@ proptest! {
         if decision.to.state.is_final() {
             prop_assert!(replay(&said).0.is_final());
         }
+    }
+}
+
+/// What it parks behind is told, and the one that it does not wait for is not.
+#[test]
+fn a_run_parks_behind_its_breaker_or_its_limit() {
+    let plan = CheckedPlan::new(Plan::new([Step::unnamed(|| ()).breaker("b").limit("l")])).unwrap();
+    for (behind, names) in [(Behind::Breaker, (Some("b"), None)), (Behind::Limit, (None, Some("l")))] {
+        let parked = accept(&plan, Some(Ahead::Park { now: at(1), until: Some(at(9)), behind }));
+        assert_eq!((parked.to.state, parked.to.attempt), (RunState::Parked, 0));
+        assert_eq!((parked.to.step.since, parked.to.step.until), (Some(at(1)), Some(at(9))));
+        let EventKind::PlanParked { breaker, limit, until, .. } = &parked.events[2] else { panic!() };
+        assert_eq!(((breaker.as_deref(), limit.as_deref()), *until), (names, Some(at(9))));
+        let started = go(&plan, parked.to, Input::Proceed(Ahead::Go, at(9)));
+        // Its time counts from when it parked.
+        assert_eq!((types(&started), started.to.step.since), (vec!["task.started"], Some(at(1))));
     }
 }

@@ -11,7 +11,8 @@ use crate::run::{RunState, StepProgress};
 
 /// What the run waits for, whatever its state is meanwhile: its step calls nothing, and has begun to wait.
 pub(crate) fn begun(plan: &CheckedPlan, at: Position) -> Option<&Wait> {
-    if at.attempt == 0 || at.step.fallback || at.step.held.is_some() { None } else { plan.wait(at.cursor) }
+    let over = at.step.fallback || at.step.held.is_some() || at.state == RunState::Compensating;
+    if at.attempt == 0 || over { None } else { plan.wait(at.cursor) }
 }
 
 /// Begins the wait of a step, or goes on with it for as long as it may still take. One that is over begins too: that what it
@@ -56,4 +57,4 @@ pub(super) fn enter(
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

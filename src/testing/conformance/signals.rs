@@ -1,4 +1,4 @@
-//! What stores promise about signals, and about steps that were skipped.
+//! What stores promise about signals.
 
 use super::*;
 use crate::memory::{KeptSignal, RecordSignal};
@@ -114,27 +114,4 @@ pub fn signals_of_a_batch_that_was_not_ended_are_all_or_nothing<S: Store>(mut op
     let all = store.run(&run_id("a")).unwrap().unwrap().cursor == 1;
     assert_eq!(store.signals(&run_id("a")).unwrap(), [if all { second } else { first }]);
     assert_eq!(store.last_seq().unwrap(), if all { 6 } else { 3 });
-}
-
-/// Which steps were skipped is known apart from what they returned, which is null for others too.
-pub fn what_was_skipped_is_known<S: Store>(mut open: impl FnMut() -> S) {
-    let mut store = open();
-    commit(&mut store, 0, accepted("a", 4));
-    commit(&mut store, 0, accepted("b", 1));
-    for index in 0..4 {
-        let mut step = completed("a", index, 4, ());
-        if let Some(output) = &mut step.output {
-            output.skipped = index % 2 == 1;
-        }
-        commit(&mut store, 1, step);
-        let expected: &[usize] = if index == 0 { &[] } else { &[1] };
-        assert_eq!(store.skipped(&run_id("a")).unwrap(), if index == 3 { &[1, 3] } else { expected });
-    }
-    drop(store);
-    let store = open();
-    assert_eq!(store.skipped(&run_id("a")).unwrap(), [1, 3]);
-    assert_eq!(store.skipped(&run_id("b")).unwrap(), [0_usize; 0]);
-    assert_eq!(store.skipped(&run_id("c")).unwrap(), [0_usize; 0]);
-    let null = ().into_output().unwrap();
-    assert_eq!(store.outputs(&run_id("a")).unwrap().unwrap(), vec![null; 4]);
 }

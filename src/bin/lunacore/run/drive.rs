@@ -153,7 +153,7 @@ impl Driver<'_> {
         }
         let mut progress = self.progress(&run_id, plan, before, events.is_some());
         let outcome = self.watch(handle, events, &mut progress).await?;
-        if let Err(PlanError::Cancelled { .. }) = &outcome
+        if let Err(PlanError::Cancelled { .. }) = outcome.as_ref().map_err(PlanError::why)
             && let Err(error) = self.ledger.end_left_by(&run_id)
         {
             // Left by a process that was killed before, and not started by this one.

@@ -1,6 +1,22 @@
-use super::super::tests::{at, completed, failed, go, mixed, output, types};
+use super::super::tests::{at, completed, failed, go, output, types};
 use super::super::{Input, Then, accept, decide};
 use super::*;
+use crate::plan::{Plan, Step};
+use std::time::Duration;
+
+/// A plan of steps: those that are called, a sleep, a sleep until a time, and those that await a signal.
+pub(in super::super) fn mixed(kinds: &[u8]) -> CheckedPlan {
+    let step = |(index, kind): (usize, &u8)| {
+        let id = format!("s{index}");
+        match kind {
+            0 => Step::new(id, || ()).breaker("b"),
+            1 => Step::sleep(id, Duration::from_secs(10)),
+            2 => Step::sleep_until(id, at(25)),
+            _ => Step::wait_for_signal(id, "go").timeout(Duration::from_secs(20)),
+        }
+    };
+    CheckedPlan::new(kinds.iter().enumerate().map(step).collect::<Plan>()).unwrap()
+}
 
 fn waiting() -> CheckedPlan {
     mixed(&[1, 3])
