@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::invoke::Call;
+use super::permits::LimitPermit;
 use crate::plan::RunScope;
 use crate::run::RunId;
 
@@ -38,12 +39,12 @@ struct Account {
 }
 
 impl AbandonedCalls {
-    /// Keeps account of a call until it ends.
+    /// Keeps account of a call until it ends, and holds its permit as long.
     pub(crate) fn watch(
         &self,
         scope: &RunScope,
         (index, attempt): (usize, u32),
-        mut call: Call,
+        (mut call, permit): (Call, Option<LimitPermit>),
         since: SystemTime,
     ) {
         let Some(step) = scope.plan.get(index) else { return };
@@ -67,6 +68,7 @@ impl AbandonedCalls {
         let account = Rc::clone(&self.0);
         actix::spawn(async move {
             drop(call.end().await);
+            drop(permit);
             account.borrow_mut().calls.remove(&number);
             log::info!(
                 target: "lunacore::run", run_id = run_id.as_str(), step_id = &*step_id, attempt;

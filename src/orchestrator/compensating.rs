@@ -171,7 +171,12 @@ impl Runner {
                 Heard::Cancelled | Heard::Nothing => {}
             }
         }
-        self.links.abandoned.watch(&self.scope, (undoing.step, undoing.attempt), call, self.clock.now());
+        self.links.abandoned.watch(
+            &self.scope,
+            (undoing.step, undoing.attempt),
+            (call, None),
+            self.clock.now(),
+        );
         let source = Box::new(limit.exceeded());
         Ok(Err(StepError::limit(LimitExceeded::Abandoned { grace, source })))
     }

@@ -173,6 +173,7 @@ impl Step {
             ("a timeout: it ends when it says", times),
             ("a grace", policy.grace.is_some()),
             ("a circuit breaker", policy.breaker.is_some()),
+            ("a limit", policy.limit.is_some()),
             ("a rule for when it is cut off", policy.on_interrupted != default.on_interrupted),
             ("a compensation", policy.compensation.is_some()),
         ];

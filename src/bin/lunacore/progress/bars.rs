@@ -93,9 +93,10 @@ impl Bars {
                 let turn = |frames: &[char]| frames.get(self.frame % frames.len()).copied().unwrap_or(' ');
                 (turn(&SPINNER), turn(&SPINNER_ASCII), Colour::Cyan)
             }
-            Standing::Waiting { .. } | Standing::Parked { .. } | Standing::Paused => {
-                ('…', '~', Colour::Yellow)
-            }
+            Standing::Waiting { .. }
+            | Standing::Parked { .. }
+            | Standing::Limited { .. }
+            | Standing::Paused => ('…', '~', Colour::Yellow),
             Standing::Completed { .. } => ('✔', '+', Colour::Green),
             Standing::Skipped => ('↷', '/', Colour::Yellow),
             Standing::Failed { .. } => ('✘', '!', Colour::Red),

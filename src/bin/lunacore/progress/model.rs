@@ -20,6 +20,7 @@ pub(super) enum Standing {
     Running { attempt: u32, since: SystemTime },
     Waiting { next: u32, until: SystemTime, why: Arc<str> },
     Parked { breaker: Arc<str> },
+    Limited { limit: Arc<str> },
     Paused,
     Completed { took: Option<Duration> },
     Skipped,
@@ -117,7 +118,12 @@ impl Model {
                 Standing::Skipped
             }
             EventKind::TaskCancelled { .. } => Standing::Cancelled,
-            EventKind::PlanParked { breaker, .. } => Standing::Parked { breaker: Arc::clone(breaker) },
+            EventKind::PlanParked { breaker: Some(breaker), .. } => {
+                Standing::Parked { breaker: Arc::clone(breaker) }
+            }
+            EventKind::PlanParked { limit: Some(limit), .. } => {
+                Standing::Limited { limit: Arc::clone(limit) }
+            }
             _ => return,
         };
         *standing = next;
@@ -159,6 +165,7 @@ impl Model {
                 format!("attempt {next} in {}: {why}", waits_for(*until, now))
             }
             Standing::Parked { breaker } => format!("parked: the breaker {breaker} is open"),
+            Standing::Limited { limit } => format!("parked: the limit {limit} has no permit"),
             Standing::Paused => "paused".to_owned(),
             Standing::Skipped => "skipped".to_owned(),
             Standing::Failed { why } => why.to_string(),
