@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 pub(crate) use self::compensation::{AfterUndo, Known, Undo};
 pub(crate) use self::held::{Decided, calls_again, retry};
-use self::parts::{completed, is_last, next_place, said, step_id};
+use self::parts::{completed, is_last, next_place, said, step_id, unpause};
 pub(crate) use super::position::Position;
 use crate::event::{EventKind, SkipReason};
 use crate::plan::{CheckedPlan, Interruption, Output};
@@ -217,14 +217,7 @@ fn transition(
         (Running | Stopping, Input::Pause) if !at.pausing && (at.state == Running || at.expired) => {
             Decision::new(Position { pausing: true, ..at }, said(EventKind::PlanPausing {}))
         }
-        (Paused, Input::Unpause) => {
-            let to = Position { state: Queued, pausing: false, ..at };
-            Decision::new(to, said(EventKind::PlanResumed { completed: at.cursor }))
-        }
-        (Queued | Running | Stopping, Input::Unpause) if at.pausing => {
-            let to = Position { pausing: false, ..at };
-            Decision::new(to, said(EventKind::PlanResumed { completed: at.cursor }))
-        }
+        (_, Input::Unpause) => return unpause(at),
         _ => return None,
     };
     Some(decision)

@@ -61,7 +61,7 @@ impl Kit {
         RegistryAllocator::new()
             .register("do", act)
             .register("fail", || async { Err::<(), _>(StepError::from("broken")) })
-            .register("hang", || pending::<()>())
+            .register("hang", pending::<()>)
             .register("undo", undo)
     }
 
@@ -381,12 +381,23 @@ async fn steps_that_were_skipped_are_not_undone() {
     }
 }
 
+#[actix::test]
+async fn nor_are_those_that_were_skipped_a_moment_ago() {
+    let kit = Kit::default();
+    let actors = live(VolatileStore::default(), &virtual_time().await, kit.registry(), 0.5);
+    let skipped = Step::named("s").uses("fail").on_failure(OnFailure::Continue).compensate_named("undo");
+    let (undone, not_undone, _) = compensated(execute(&actors, plan([undone("a"), skipped, fails()])).await);
+    assert_eq!((undone, not_undone.len()), (vec!["a".to_owned()], 0));
+    assert_eq!(kit.calls(), "do a, undo a 1");
+}
+
 #[cfg(feature = "expressions")]
 #[actix::test]
 async fn nor_are_those_whose_condition_was_false() {
     let actors = live(VolatileStore::default(), &virtual_time().await, Kit::default().registry(), 0.5);
     let steps = [undone("a"), undone("b").when("run.id == 'other'"), Step::named("last").uses("fail")];
-    assert_eq!(compensated(execute(&actors, plan(steps)).await).0, ["a"]);
+    let (undone, not_undone, _) = compensated(execute(&actors, plan(steps)).await);
+    assert_eq!((undone, not_undone.len()), (vec!["a".to_owned()], 0));
 }
 
 /// A template is resolved for it as for the step; secrets do not leave.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Position;
+use super::{Decision, Position};
 use crate::event::EventKind;
 use crate::plan::{CheckedPlan, Output};
-use crate::run::StepProgress;
+use crate::run::{RunState, StepProgress};
 
 /// A first event, with room for the one that mostly follows.
 pub(super) fn said(kind: EventKind) -> Vec<EventKind> {
@@ -29,4 +29,16 @@ pub(super) fn step_id(plan: &CheckedPlan, at: Position) -> Arc<str> {
 /// Where the step behind the one at the cursor stands, before anything of it.
 pub(super) fn next_place(at: Position) -> Position {
     Position { cursor: at.cursor + 1, attempt: 0, step: StepProgress::default(), ..at }
+}
+
+/// A run that is paused goes on, and one that is about to pause does not. What was cancelled meanwhile does neither.
+pub(super) fn unpause(at: Position) -> Option<Decision> {
+    let state = match at.state {
+        RunState::Paused => RunState::Queued,
+        RunState::Stopping if !at.expired => return None,
+        state @ (RunState::Queued | RunState::Running | RunState::Stopping) if at.pausing => state,
+        _ => return None,
+    };
+    let to = Position { state, pausing: false, ..at };
+    Some(Decision::new(to, said(EventKind::PlanResumed { completed: at.cursor })))
 }

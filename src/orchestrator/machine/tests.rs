@@ -138,6 +138,9 @@ fn a_pause_waits_for_the_attempt_and_for_nothing_else() {
     // In the last step there is nothing left to pause.
     let last = Position { cursor: 2, pausing: true, ..running };
     assert_eq!(go(&plan, last, completed(false)).to.state, RunState::Completed);
+    // One that is cancelled meanwhile goes on no more.
+    let stopping = go(&plan, pausing.to, Input::Stop).to;
+    assert!(stopping.pausing && decide(&plan, stopping, None, Input::Unpause).is_none());
     // Taken back before it came to it.
     let goes_on = go(&plan, pausing.to, Input::Unpause).to;
     assert_eq!(go(&plan, goes_on, completed(false)).to.state, RunState::Running);
