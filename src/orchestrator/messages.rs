@@ -294,7 +294,7 @@ pub enum ResumeOutcome {
 }
 
 /// Ends the wait of a run that backs off: its next attempt is made now. For one that is parked the next attempt is made as a
-/// probe, as soon as it has a slot, although its circuit breaker is open.
+/// probe, as soon as it has a slot, although its circuit breaker is open. No limit by name is passed: it is asked once more.
 ///
 /// The answer comes at once. What it does is stored with the attempt: a process that dies before goes on waiting when it is
 /// started anew. Sending it again does no harm.

@@ -20,7 +20,7 @@ pub enum RunState {
     Running,
     /// The last attempt of a step failed, and the next one waits for its time.
     BackingOff,
-    /// The circuit breaker of its next step is open. It holds no slot meanwhile.
+    /// The circuit breaker of its next step is open, or the limit of that step has no permit. It holds no slot meanwhile.
     Parked,
     /// A step that only waits has not come to its time. It holds no slot meanwhile.
     Sleeping,
