@@ -197,6 +197,17 @@ async fn each_has_a_retry_policy_of_its_own() {
     }
 }
 
+/// Of all its attempts together, from the first on.
+#[actix::test]
+async fn it_may_take_so_long_and_no_longer() {
+    let kit = Kit::failing("a", u32::MAX);
+    let actors = live(VolatileStore::default(), &virtual_time().await, kit.registry(), 0.5);
+    let retry = Retry::fixed(4 * SECOND).max_attempts(9).budget(10 * SECOND);
+    let steps = [undone("a").compensation_retry(retry), fails()];
+    assert_eq!(compensated(execute(&actors, plan(steps)).await).1, [r#""a" (refused)"#]);
+    assert_eq!(kit.calls(), "do a, undo a 1, undo a 2, undo a 3");
+}
+
 #[actix::test]
 async fn what_cannot_be_undone_keeps_nothing_else_from_it_and_is_told() {
     let clock = virtual_time().await;
@@ -890,7 +901,11 @@ async fn a_run_that_waits_to_be_undone_is_left_in_the_line() {
         assert_eq!(retried, RetryOutcome::NotWaiting(RunState::Compensating));
         let report = actors.orchestrator.send(Shutdown::now()).await.unwrap();
         assert_eq!(report.interrupted, 2);
-        assert!(matches!(waits.await, Err(PlanError::Interrupted { .. })));
+        let left = waits.await.unwrap_err().to_string();
+        assert!(
+            left.ends_with("while it was compensating; it goes on from there when it is taken up again"),
+            "{left}"
+        );
         bury(actors).await;
         *kit.hangs.lock().unwrap() = None;
         let actors = life(1).await;
