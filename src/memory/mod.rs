@@ -6,26 +6,32 @@
 mod access;
 mod actor;
 mod claims;
+mod collect;
 mod commit;
 mod error;
 mod kept;
 mod messages;
 mod outlet;
 mod read;
+mod retention;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;
+mod stored;
 mod volatile;
+mod volatile_sweep;
 mod write;
 
 pub use access::{Access, Operation};
 pub use actor::ProjectMemory;
+pub use collect::Collect;
 pub use commit::{Claim, Commit, Committed, NewArtifact, NewRun, RunUpdate, StepOutput};
 pub use error::{MemoryError, StoreError};
 pub use messages::{
     Attach, Delete, FindRun, FoundRun, Get, GetOutputs, GetRun, ListBreakers, ListKeys, ListRuns,
     ListUnfinished, ListVersions, Put, ReadHistory, RecordBreaker,
 };
+pub use retention::{Collected, Retention};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{LockHolder, OpenError, SqliteStore};
 #[cfg(any(test, feature = "sqlite", feature = "testing"))]

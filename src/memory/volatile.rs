@@ -6,6 +6,7 @@ use super::commit::{Commit, NewArtifact, NewRun, RunUpdate, StepOutput};
 use super::error::{MemoryError, StoreError};
 use super::kept::{Content, Kept, Keys, Meta, Other};
 use super::messages::{Put, RecordBreaker};
+use super::retention::{Collected, Retention};
 use super::store::{Reader, Store};
 use crate::artifact::Artifact;
 use crate::event::{Event, EventKind};
@@ -23,28 +24,32 @@ use crate::run::{RunId, RunRecord};
 #[derive(Debug, Default)]
 pub struct VolatileStore {
     /// Trees, not hash maps: they list in order, and never stop to rehash.
-    projects: BTreeMap<Project, Keys>,
-    runs: BTreeMap<u64, Run>,
+    pub(super) projects: BTreeMap<Project, Keys>,
+    pub(super) runs: BTreeMap<u64, Run>,
     run_order: HashMap<RunId, u64>,
     /// The place of the run of the last commit: mostly the next commit is of the same run, and needs no hash of its id.
     latest: u64,
-    finished: VecDeque<u64>,
-    accepted: u64,
-    last_seq: u64,
+    pub(super) finished: VecDeque<u64>,
+    pub(super) accepted: u64,
+    pub(super) last_seq: u64,
     breakers: BTreeMap<Arc<str>, BreakerRecord>,
     /// The last events, the oldest first.
-    events: VecDeque<Event>,
+    pub(super) events: VecDeque<Event>,
+    /// The last key whose versions were counted, while not all have been.
+    pub(super) counted: Option<(Project, String)>,
 }
 
 #[derive(Debug)]
-struct Run {
-    record: RunRecord,
+pub(super) struct Run {
+    pub(super) record: RunRecord,
     plan: PlanRecord,
     outputs: Vec<Output>,
     /// When the turn of the step at its cursor came.
     turn: Option<SystemTime>,
     /// The last event that was stored before its first.
     before: u64,
+    /// The last event of the commit that finished it.
+    pub(super) last: Option<u64>,
 }
 
 impl VolatileStore {
@@ -65,7 +70,14 @@ impl VolatileStore {
         (record.durability, record.deadline) = (new.durability, new.deadline);
         self.runs.insert(
             self.accepted,
-            Run { record, plan: new.plan, outputs: Vec::new(), turn: None, before: self.last_seq },
+            Run {
+                record,
+                plan: new.plan,
+                outputs: Vec::new(),
+                turn: None,
+                before: self.last_seq,
+                last: None,
+            },
         );
         self.run_order.insert(run_id.clone(), self.accepted);
         Ok(())
@@ -77,13 +89,15 @@ impl VolatileStore {
         run_id: &RunId,
         update: RunUpdate,
         completed: Option<&StepOutput>,
-        at: SystemTime,
+        (at, last_seq): (SystemTime, u64),
     ) -> bool {
         if self.runs.get(&self.latest).is_none_or(|run| run.record.run_id != *run_id) {
             let Some(order) = self.run_order.get(run_id) else { return false };
             self.latest = *order;
         }
-        let Some(Run { record, outputs, turn, .. }) = self.runs.get_mut(&self.latest) else { return false };
+        let Some(Run { record, outputs, turn, last, .. }) = self.runs.get_mut(&self.latest) else {
+            return false;
+        };
         let was_final = record.state.is_final();
         let RunUpdate { state, cursor, attempt, step, pausing, failure, reason } = update;
         (record.cursor, record.attempt, record.failure, record.reason) = (cursor, attempt, failure, reason);
@@ -93,6 +107,7 @@ impl VolatileStore {
             *turn = Some(at);
         }
         record.step.since = step.since.or(*turn).or(record.started_at);
+        *last = state.is_final().then_some(last_seq);
         if state.is_final() && !was_final {
             self.finished.push_back(self.latest);
         }
@@ -105,12 +120,17 @@ impl VolatileStore {
             outputs.push(output.clone());
         }
         while self.finished.len() > VOLATILE_FINISHED_RUNS {
-            let oldest = self.finished.pop_front().and_then(|order| self.runs.remove(&order));
-            if let Some(oldest) = oldest {
-                self.run_order.remove(&oldest.record.run_id);
+            if let Some(oldest) = self.finished.pop_front() {
+                self.forget(oldest);
             }
         }
         true
+    }
+
+    pub(super) fn forget(&mut self, order: u64) {
+        if let Some(run) = self.runs.remove(&order) {
+            self.run_order.remove(&run.record.run_id);
+        }
     }
 
     #[inline]
@@ -155,7 +175,8 @@ impl Store for VolatileStore {
         if let Some(new) = accept {
             self.accept(&run_id, &project, *new, at)?;
         }
-        if !self.advance(&run_id, update, output.as_ref(), at) {
+        let last_seq = self.last_seq + events.len() as u64;
+        if !self.advance(&run_id, update, output.as_ref(), (at, last_seq)) {
             return Err(StoreError::new(format!("run {run_id} was never accepted")).into());
         }
         let (ids, at) = Ids::at(at);
@@ -195,6 +216,15 @@ impl Store for VolatileStore {
 
     fn delete(&mut self, project: &Project, key: &str, version: Option<u64>) -> Result<bool, MemoryError> {
         Ok(self.projects.get_mut(project).is_some_and(|keys| keys.delete(key, version)))
+    }
+
+    fn collect(
+        &mut self,
+        retention: &Retention,
+        now: SystemTime,
+        limit: usize,
+    ) -> Result<Collected, MemoryError> {
+        Ok(self.sweep(retention, now, limit))
     }
 }
 
@@ -261,6 +291,9 @@ impl Reader for VolatileStore {
 
     fn run_events(&self, run_id: &RunId, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {
         let Some(run) = self.run_by_id(run_id) else { return Ok(Vec::new()) };
+        if run.last.is_some_and(|last| after >= last) {
+            return Ok(Vec::new());
+        }
         // What came before the run was accepted is none of its events.
         let skip = self.skip(after.max(run.before))?;
         let own = self.events.iter().skip(skip).filter(|event| event.run_id() == Some(run_id));

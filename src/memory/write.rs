@@ -10,13 +10,14 @@ use actix::{Actor, Message};
 use super::commit::{Commit, Committed};
 use super::error::{MemoryError, StoreError};
 use super::messages::{Delete, Put, RecordBreaker};
+use super::retention::{Collected, Retention};
 use super::store::Store;
 use crate::artifact::Artifact;
 use crate::event::Event;
 use crate::id::to_micros;
 use crate::isolate::catch;
 use crate::json;
-use crate::limits::{MAX_BATCH, MAX_META_BYTES, MAX_PAGE};
+use crate::limits::{COLLECT_ROWS, MAX_BATCH, MAX_META_BYTES, MAX_PAGE};
 use crate::run::Durability;
 
 /// One write. Small, since it is moved from list to list.
@@ -25,6 +26,7 @@ pub(crate) enum Write {
     Put(Box<Put>),
     Delete(Box<Delete>),
     Breaker(Box<RecordBreaker>),
+    Collect(Box<Retention>),
 }
 
 /// What became of it.
@@ -32,6 +34,7 @@ pub(crate) enum Written {
     Committed(Vec<Event>),
     Put(Box<Artifact>),
     Deleted(bool),
+    Collected(Collected),
 }
 
 pub(crate) type WriteResult = Result<Written, MemoryError>;
@@ -48,8 +51,15 @@ impl Write {
     pub(crate) fn durability(&self) -> Option<Durability> {
         match self {
             Self::Commit(commit) => commit.durability,
+            // What is removed once more after a power loss was not lost.
+            Self::Collect(_) => Some(Durability::Relaxed),
             _ => None,
         }
+    }
+
+    /// Whether it stores nothing that anybody asked for, and so need not be flushed.
+    pub(crate) fn is_housekeeping(&self) -> bool {
+        matches!(self, Self::Collect(_))
     }
 
     fn into_commit(self) -> Result<Commit, Self> {
@@ -69,6 +79,7 @@ impl Write {
                 store.delete(&delete.project, &delete.key, delete.version).map(Written::Deleted)
             }
             Self::Breaker(change) => store.record_breaker(*change, at).map(Written::Committed),
+            Self::Collect(retention) => store.collect(&retention, at, COLLECT_ROWS).map(Written::Collected),
         }
     }
 }
@@ -183,6 +194,7 @@ pub(crate) enum Waiter {
     Commit(Option<OneshotSender<Result<Committed, MemoryError>>>),
     Put(Option<OneshotSender<Result<Artifact, MemoryError>>>),
     Delete(Option<OneshotSender<Result<bool, MemoryError>>>),
+    Collect(Option<OneshotSender<Result<Collected, MemoryError>>>),
 }
 
 impl Waiter {
@@ -191,6 +203,7 @@ impl Waiter {
             Self::Commit(waiter) => reply(waiter, Queueable::of(result, at)),
             Self::Put(waiter) => reply(waiter, Queueable::of(result, at)),
             Self::Delete(waiter) => reply(waiter, Queueable::of(result, at)),
+            Self::Collect(waiter) => reply(waiter, Queueable::of(result, at)),
         }
     }
 }
@@ -211,10 +224,12 @@ impl Queue {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back((write, waiter));
     }
 
-    /// The first of those that wait, as many as one batch may hold.
+    /// The first of those that wait, as many as one batch may hold. What collects is a batch of its own: if it fails, no commit
+    /// fails with it, and no event goes before it was published.
     pub(crate) fn take_batch(&self) -> (Vec<Write>, Vec<Waiter>) {
         let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = queue.len().min(MAX_BATCH);
+        let others = queue.iter().take(MAX_BATCH).take_while(|(write, _)| !write.is_housekeeping()).count();
+        let count = others.max(1).min(queue.len());
         queue.drain(..count).unzip()
     }
 }
@@ -275,6 +290,19 @@ impl Queueable for Result<bool, MemoryError> {
 
     fn of(result: WriteResult, _: SystemTime) -> Self {
         Ok(matches!(result?, Written::Deleted(true)))
+    }
+}
+
+impl Queueable for Result<Collected, MemoryError> {
+    fn waiter(sender: Option<OneshotSender<Self>>) -> Waiter {
+        Waiter::Collect(sender)
+    }
+
+    fn of(result: WriteResult, _: SystemTime) -> Self {
+        match result? {
+            Written::Collected(collected) => Ok(collected),
+            _ => Err(MemoryError::Stopped),
+        }
     }
 }
 

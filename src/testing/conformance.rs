@@ -16,8 +16,10 @@ use crate::plan::{IntoOutput, Output, PlanRecord, Step};
 use crate::project::Project;
 use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure};
 
+mod retention;
 mod steering;
 
+pub use retention::*;
 pub use steering::*;
 
 const ALL: usize = 1_000;

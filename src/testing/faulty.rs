@@ -4,7 +4,9 @@ use std::time::SystemTime;
 
 use crate::artifact::Artifact;
 use crate::event::Event;
-use crate::memory::{Commit, MemoryError, Put, Reader, RecordBreaker, Store, StoreError, delegate_reader};
+use crate::memory::{
+    Collected, Commit, MemoryError, Put, Reader, RecordBreaker, Retention, Store, StoreError, delegate_reader,
+};
 use crate::project::Project;
 use crate::run::Durability;
 
@@ -24,7 +26,7 @@ pub enum Fault {
     DieAfter,
 }
 
-/// A store that fails at a chosen commit.
+/// A store that fails at a chosen commit. Each batch that [collects](Store::collect) is counted as one.
 ///
 /// Once it has died, its [readers](Store::reader) fail like itself: nobody of that process sees what is stored. Whoever is
 /// to be the next process opens the store that it was given.
@@ -64,6 +66,30 @@ impl FaultyStore {
 
     fn alive_mut(&mut self) -> Result<&mut dyn Store, StoreError> {
         check(&self.dead).map(|()| &mut *self.inner)
+    }
+
+    /// Counts a write, and fails if its turn has come.
+    #[allow(clippy::panic, reason = "this is what it was asked for")]
+    fn strike<T>(
+        &mut self,
+        write: impl FnOnce(&mut dyn Store) -> Result<T, MemoryError>,
+    ) -> Result<T, MemoryError> {
+        self.alive()?;
+        if self.commits.fetch_add(1, Ordering::SeqCst) + 1 != self.at {
+            return write(&mut *self.inner);
+        }
+        match self.fault {
+            Fault::Fail => Err(broken().into()),
+            Fault::Die => {
+                self.die();
+                Err(broken().into())
+            }
+            Fault::Panic => panic!("the disk is on fire"),
+            Fault::FailAfter | Fault::DieAfter => {
+                self.doomed = true;
+                write(&mut *self.inner)
+            }
+        }
     }
 
     fn die(&self) {
@@ -110,24 +136,8 @@ impl Store for FaultyStore {
         Ok(())
     }
 
-    #[allow(clippy::panic, reason = "this is what it was asked for")]
     fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
-        self.alive()?;
-        if self.commits.fetch_add(1, Ordering::SeqCst) + 1 != self.at {
-            return self.inner.commit(commit, at);
-        }
-        match self.fault {
-            Fault::Fail => Err(broken().into()),
-            Fault::Die => {
-                self.die();
-                Err(broken().into())
-            }
-            Fault::Panic => panic!("the disk is on fire"),
-            Fault::FailAfter | Fault::DieAfter => {
-                self.doomed = true;
-                self.inner.commit(commit, at)
-            }
-        }
+        self.strike(|inner| inner.commit(commit, at))
     }
 
     fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, MemoryError> {
@@ -140,6 +150,15 @@ impl Store for FaultyStore {
 
     fn record_breaker(&mut self, change: RecordBreaker, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
         self.alive_mut()?.record_breaker(change, at)
+    }
+
+    fn collect(
+        &mut self,
+        retention: &Retention,
+        now: SystemTime,
+        limit: usize,
+    ) -> Result<Collected, MemoryError> {
+        self.strike(|inner| inner.collect(retention, now, limit))
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {

@@ -3,7 +3,9 @@ use std::time::SystemTime;
 
 use crate::artifact::Artifact;
 use crate::event::Event;
-use crate::memory::{Commit, MemoryError, Put, Reader, RecordBreaker, Store, StoreError, delegate_reader};
+use crate::memory::{
+    Collected, Commit, MemoryError, Put, Reader, RecordBreaker, Retention, Store, StoreError, delegate_reader,
+};
 use crate::project::Project;
 use crate::run::Durability;
 
@@ -53,6 +55,15 @@ impl Store for SharedStore {
 
     fn record_breaker(&mut self, change: RecordBreaker, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
         self.lock().record_breaker(change, at)
+    }
+
+    fn collect(
+        &mut self,
+        retention: &Retention,
+        now: SystemTime,
+        limit: usize,
+    ) -> Result<Collected, MemoryError> {
+        self.lock().collect(retention, now, limit)
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {

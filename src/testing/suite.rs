@@ -37,6 +37,12 @@ macro_rules! store_conformance {
                 a_commit_stores_the_breakers_that_change_with_it
                 breakers_of_a_batch_that_was_not_ended_are_all_or_nothing
                 what_a_run_waits_for_is_kept
+                everything_is_kept_by_default
+                old_versions_go
+                finished_runs_go_and_others_stay
+                what_numbers_go_on_from_stays
+                old_events_go_from_the_front
+                collecting_is_all_or_nothing
             }
         }
     };

@@ -43,6 +43,9 @@ mod panics;
 mod plan_files;
 mod plans;
 mod recovery;
+mod retention;
+#[cfg(feature = "sqlite")]
+mod retention_sqlite;
 mod retry;
 #[cfg(feature = "plan-files")]
 mod schemas;

@@ -11,6 +11,7 @@ use crate::event::Event;
 use crate::memory::commit::Commit;
 use crate::memory::error::{MemoryError, StoreError};
 use crate::memory::messages::{Put, RecordBreaker};
+use crate::memory::retention::{Collected, Retention};
 use crate::memory::store::{Reader, Store, delegate_reader};
 use crate::project::Project;
 use crate::run::Durability;
@@ -99,6 +100,28 @@ impl SqliteStore {
         self
     }
 
+    /// Gives the space of what was deleted back to the disk, which otherwise is used for what comes. The file is written anew:
+    /// this takes as long, and up to twice as much space meanwhile. Not between [`begin`](Store::begin) and [`end`](Store::end).
+    ///
+    /// Programs that read the store at the same time may keep the file at its size until they end.
+    ///
+    /// ```
+    /// use lunacore::SqliteStore;
+    ///
+    /// # let folder = std::env::temp_dir().join(format!("lunacore-vacuum-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder)?;
+    /// # let path = folder.join("runs.db");
+    /// SqliteStore::open(path)?.vacuum()?;
+    /// # std::fs::remove_dir_all(&folder)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`MemoryError::ReadOnly`], or the store failed: the disk is full, for example. What it holds is as it was.
+    pub fn vacuum(&mut self) -> Result<(), MemoryError> {
+        self.write(|writer| writer.vacuum())
+    }
+
     fn view(&self) -> Result<&View, Fault> {
         match &self.side {
             Side::Running(Some(writer), _) => Ok(&writer.view),
@@ -179,6 +202,15 @@ impl Store for SqliteStore {
 
     fn record_breaker(&mut self, change: RecordBreaker, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
         self.write(|writer| writer.record_breaker(change, at))
+    }
+
+    fn collect(
+        &mut self,
+        retention: &Retention,
+        now: SystemTime,
+        limit: usize,
+    ) -> Result<Collected, MemoryError> {
+        self.write(|writer| writer.collect(retention, now, limit))
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {

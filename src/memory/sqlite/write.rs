@@ -16,6 +16,7 @@ use super::read::{View, step_meta};
 use super::rows::{self, data_cell, micros, number};
 use super::runs::{self, Moment, Run};
 use super::schema;
+use super::sweep::{Bounds, Sweep};
 use crate::artifact::{Artifact, task_key};
 use crate::event::{Event, EventKind};
 use crate::id::{to_micros, uuid_at};
@@ -23,6 +24,7 @@ use crate::limits::{SQLITE_EVENTS_PER_ROW, SQLITE_REMEMBERED};
 use crate::memory::commit::{Commit, NewArtifact, StepOutput};
 use crate::memory::error::{MemoryError, StoreError};
 use crate::memory::messages::{Put, RecordBreaker};
+use crate::memory::retention::{Collected, Retention};
 use crate::memory::store::Reader;
 use crate::plan::Output;
 use crate::project::Project;
@@ -39,6 +41,9 @@ pub(super) struct Writer {
     /// Where unfinished runs stand, so that a step need not look its own up. What is not here is read.
     runs: HashMap<RunId, Run>,
     keys: Keys,
+    sweep: Sweep,
+    /// The last event before this batch.
+    before: u64,
     /// What the commits of one call store, empty between calls.
     pending: Pending,
     /// How well the connection stores what it commits now.
@@ -59,6 +64,8 @@ impl Writer {
             last_seq,
             runs: HashMap::new(),
             keys,
+            sweep: Sweep::default(),
+            before: last_seq,
             pending: Pending::default(),
             durability: Durability::Immediate,
             wrote: false,
@@ -87,6 +94,7 @@ impl Writer {
         self.set(durability)?;
         self.view.0.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         self.wrote = false;
+        self.before = self.last_seq;
         Ok(())
     }
 
@@ -117,6 +125,26 @@ impl Writer {
             self.view.0.execute_batch("ROLLBACK")?;
         }
         self.flush()
+    }
+
+    pub(super) fn collect(
+        &mut self,
+        retention: &Retention,
+        now: SystemTime,
+        limit: usize,
+    ) -> Result<Collected, Fault> {
+        let before = self.view.0.total_changes();
+        let bounds = Bounds { now, published: self.before, limit };
+        let collected = self.sweep.collect(&self.view.0, retention, bounds)?;
+        self.wrote |= self.view.0.total_changes() > before;
+        Ok(collected)
+    }
+
+    pub(super) fn vacuum(&mut self) -> Result<(), Fault> {
+        self.view.0.execute_batch("VACUUM")?;
+        // Who reads keeps the log as it is: it is moved to the file later.
+        self.view.0.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(())
     }
 
     fn set(&mut self, durability: Durability) -> Result<(), Fault> {
@@ -250,11 +278,15 @@ impl Writer {
 
     /// The number of the key, and its next version.
     fn next_version(&mut self, project: &Project, key: &str) -> Result<(i64, i64), Fault> {
-        if let Some(known) = self.keys.known(project, key)? {
-            return Ok(known);
-        }
-        self.pending.store(&self.view.0)?;
-        self.keys.look_up(&self.view.0, project, key)
+        let next = match self.keys.known(project, key)? {
+            Some(known) => known,
+            None => {
+                self.pending.store(&self.view.0)?;
+                self.keys.look_up(&self.view.0, project, key)?
+            }
+        };
+        self.sweep.note(next.0);
+        Ok(next)
     }
 
     fn insert_artifacts(

@@ -1,0 +1,7 @@
+-- What is not kept any more can be found, and removed a part at a time.
+
+-- Finished runs in the order in which they finished: only the commit that finishes a run writes to it.
+CREATE INDEX runs_finished ON runs (last_seq) WHERE finished_at IS NOT NULL;
+
+-- Deleted runs of which there may be outputs left that are no artifacts.
+CREATE TABLE leftovers (run INTEGER PRIMARY KEY) STRICT;
