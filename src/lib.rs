@@ -151,10 +151,10 @@ pub use event::{Event, EventKind, InvalidEventType, InvalidPattern, Pattern, Res
 pub use expression::{EvaluationError, InvalidExpression};
 pub use id::IdFault;
 pub use memory::{
-    Access, Attach, Claim, Commit, Committed, Delete, FindRun, FoundRun, Get, GetOutputs, GetRun, KeptSignal,
-    ListBreakers, ListKeys, ListRuns, ListUnfinished, ListVersions, MemoryError, NewArtifact, NewRun,
-    Operation, ProjectMemory, Put, ReadHistory, Reader, RecordBreaker, RecordSignal, Reopen, RunUpdate,
-    StepOutput, Store, StoreError, VolatileStore,
+    Access, Attach, Claim, Collect, Collected, Commit, Committed, Delete, FindRun, FoundRun, Get, GetOutputs,
+    GetRun, KeptSignal, ListBreakers, ListKeys, ListRuns, ListUnfinished, ListVersions, MemoryError,
+    NewArtifact, NewRun, Operation, ProjectMemory, Put, ReadHistory, Reader, RecordBreaker, RecordSignal,
+    Reopen, Retention, RunUpdate, StepOutput, Store, StoreError, VolatileStore,
 };
 #[cfg(feature = "sqlite")]
 pub use memory::{LockHolder, OpenError, SqliteStore};

@@ -238,6 +238,18 @@ pub const RELAXED_WINDOW: Duration = Duration::from_millis(100);
 /// the answers to one batch make the next while the disk works.
 pub const MAX_BATCH: usize = 512;
 
+/// Rows that memory has a store look at in one batch of [`Collect`](crate::Collect): a few milliseconds, for which commits wait.
+pub const COLLECT_ROWS: usize = 500;
+
+/// The pause after such a batch, while there is more and nobody waits for it: the store belongs to the commits for most of the time.
+pub const COLLECT_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long after its start memory collects for the first time: runs that were cut off go on first.
+pub const COLLECT_DELAY: Duration = Duration::from_secs(5);
+
+/// How often from then on. What is kept too long takes some space, and is counted in days anyway.
+pub const COLLECT_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Views that memory reads a store through at the same time, where reading waits for a disk.
 pub const READERS: usize = 2;
 

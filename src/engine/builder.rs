@@ -10,7 +10,7 @@ use crate::bus::{EventBus, Flush};
 use crate::clock::Clock;
 use crate::isolate::catch;
 use crate::limits::{MAILBOX, MAX_CONCURRENT_PLANS, QUEUE_CAPACITY};
-use crate::memory::ProjectMemory;
+use crate::memory::{ProjectMemory, Retention};
 use crate::orchestrator::{ExecutionOrchestrator, Recover};
 #[cfg(feature = "expressions")]
 use crate::plan::Surroundings;
@@ -39,6 +39,7 @@ pub struct EngineBuilder {
     breakers: Vec<Breaker>,
     limits: Vec<Limit>,
     clock: Clock,
+    retention: Option<Retention>,
     #[cfg(feature = "expressions")]
     surroundings: Surroundings,
 }
@@ -54,6 +55,7 @@ impl Default for EngineBuilder {
             breakers: Vec::new(),
             limits: Vec::new(),
             clock: Clock::default(),
+            retention: None,
             #[cfg(feature = "expressions")]
             surroundings: Surroundings::default(),
         }
@@ -155,6 +157,23 @@ impl EngineBuilder {
         self
     }
 
+    /// What memory keeps of what is over; everything by default, or as [`ProjectMemory::retention`] said. What is not kept is
+    /// removed in the background.
+    ///
+    /// ```
+    /// use lunacore::{Engine, Retention};
+    /// use std::time::Duration;
+    ///
+    /// let month = Duration::from_secs(30 * 24 * 60 * 60);
+    /// let builder = Engine::builder().retention(Retention::new().keep_runs_for(month).keep_events_for(month));
+    /// # drop(builder);
+    /// ```
+    #[must_use]
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = Some(retention);
+        self
+    }
+
     /// Where expressions take `env.NAME` from; see
     /// [`ExecutionOrchestrator::environment`](crate::ExecutionOrchestrator::environment).
     #[cfg(feature = "expressions")]
@@ -232,7 +251,11 @@ impl EngineBuilder {
             limit.check()?;
         }
         let bus = start(EventBus::new());
-        let memory = start(self.memory.clock(self.clock.clone()));
+        let mut memory = self.memory.clock(self.clock.clone());
+        if let Some(retention) = self.retention {
+            memory = memory.retention(retention);
+        }
+        let memory = start(memory);
         let allocator = (self.start_allocator)();
         let mut orchestrator = ExecutionOrchestrator::new(bus.clone(), memory.clone(), allocator.clone())
             .max_concurrent_plans(self.max_concurrent_plans)

@@ -11,7 +11,7 @@ use crate::bus::{
     SubscribeStream, Subscription,
 };
 use crate::event::Event;
-use crate::memory::{Attach, Get, GetOutputs, MemoryError, ProjectMemory, ReadHistory};
+use crate::memory::{Attach, Collect, Collected, Get, GetOutputs, MemoryError, ProjectMemory, ReadHistory};
 use crate::orchestrator::{
     AbandonedCall, Breakers, CancelOutcome, CancelPlan, ContinueRun, ControlError, ExecutePlan,
     ExecutionOrchestrator, LimitStatus, Limits, ListAbandoned, ListPlans, PauseOutcome, PausePlan, PlanError,
@@ -347,6 +347,14 @@ impl Engine {
     /// The access check said no, the key cannot be one, or memory failed.
     pub async fn artifact(&self, which: impl Into<Get>) -> Result<Option<Artifact>, MemoryError> {
         self.memory.send(which.into()).await?
+    }
+
+    /// Removes now what is not kept any more, and answers what it was; see [`Collect`].
+    ///
+    /// # Errors
+    /// Memory failed. What must stay is there either way.
+    pub async fn collect(&self) -> Result<Collected, MemoryError> {
+        self.memory.send(Collect::new()).await?
     }
 
     /// Stops the orchestrator in an orderly way, then waits for subscribers to handle the last events; see

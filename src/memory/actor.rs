@@ -10,12 +10,12 @@ use super::error::{MemoryError, StoreError};
 use super::messages::{Attach, Delete, Put, RecordBreaker};
 use super::outlet::Outlet;
 use super::read::Readers;
+use super::retention::Retention;
 use super::signal::{KeptSignal, RecordSignal};
 use super::store::Store;
+use super::stored::Stored;
 use super::volatile::VolatileStore;
-use super::write::{
-    Answer, Batch, Queue, Queueable, Waiter, Write, guard, recover, take_events, write_batch, write_one,
-};
+use super::write::{Answer, Batch, Queue, Queueable, Waiter, Write, guard, recover, take_events, write_one};
 use crate::artifact::{Artifact, task_key};
 use crate::clock::Clock;
 use crate::event::Event;
@@ -71,6 +71,8 @@ pub struct ProjectMemory {
     flush_due: bool,
     /// The last batch failed, and the store could not be reopened.
     broken: bool,
+    /// What is kept, where not everything is.
+    pub(super) retention: Retention,
 }
 
 impl ProjectMemory {
@@ -96,6 +98,7 @@ impl ProjectMemory {
             flush_timer: false,
             flush_due: false,
             broken: false,
+            retention: Retention::default(),
         }
     }
 
@@ -153,7 +156,7 @@ impl ProjectMemory {
     }
 
     /// Writes at once where the store answers at once, or else with the next batch.
-    fn write<T: Queueable>(&mut self, write: Write, ctx: &mut Context<Self>) -> Answer<T> {
+    pub(super) fn write<T: Queueable>(&mut self, write: Write, ctx: &mut Context<Self>) -> Answer<T> {
         if self.readers.is_some() {
             if !std::mem::replace(&mut self.writing, true) {
                 // Polled when the mailbox is empty: whatever else is there already joins the batch.
@@ -183,6 +186,7 @@ impl ProjectMemory {
         let (broken, published, default) = (self.broken, self.outlet.last_seq(), store.durability());
         let asked = writes.iter().map(|write| write.durability().unwrap_or(default)).max();
         let durability = if flush { Durability::Immediate } else { asked.unwrap_or(default) };
+        let counts = writes.is_empty() || !writes.iter().all(Write::is_housekeeping);
         let clock = self.clock.clone();
         let job = tokio::task::spawn_blocking(move || {
             let stored = Stored::write(&mut *store, writes, durability, (broken, published), &clock);
@@ -191,7 +195,7 @@ impl ProjectMemory {
         ctx.spawn(job.into_actor(self).map(move |joined, this, ctx| match joined {
             Ok((store, stored)) => {
                 this.store = Some(store);
-                this.stored(stored, waiters, durability, ctx);
+                this.stored(stored, waiters, (durability, counts), ctx);
             }
             // Only when the runtime shuts down: a panic was caught. Whoever waits is told that memory has stopped.
             Err(_) => drop(waiters),
@@ -203,7 +207,7 @@ impl ProjectMemory {
         &mut self,
         stored: Stored,
         waiters: Vec<Waiter>,
-        durability: Durability,
+        (durability, counts): (Durability, bool),
         ctx: &mut Context<Self>,
     ) {
         let Stored { batch: Batch { at, events, results }, recovered, broken } = stored;
@@ -213,7 +217,7 @@ impl ProjectMemory {
         let waited = waiters.len();
         // One flush covers everything before it. But a batch of which all was refused may have flushed nothing.
         if results.as_ref().is_ok_and(|results| waited == 0 || results.iter().any(Result::is_ok)) {
-            self.unflushed = durability == Durability::Relaxed;
+            self.unflushed = durability == Durability::Relaxed && (counts || self.unflushed);
         }
         // A store that cannot be reopened is not asked for a flush again and again: the next write reopens it.
         if !self.broken {
@@ -272,52 +276,6 @@ fn gone() -> StoreError {
     StoreError::new("the store is gone")
 }
 
-/// A batch, and what had to be done about the store before or after it.
-struct Stored {
-    batch: Batch,
-    /// Events that turned out to be stored by a batch that had failed.
-    recovered: Vec<Event>,
-    /// The store could not be reopened.
-    broken: bool,
-}
-
-impl Stored {
-    fn write(
-        store: &mut dyn Store,
-        writes: Vec<Write>,
-        durability: Durability,
-        (broken, published): (bool, u64),
-        clock: &Clock,
-    ) -> Self {
-        let mut recovered = Vec::new();
-        if broken {
-            match recover(store, published) {
-                Ok(events) => recovered = events,
-                Err(error) => {
-                    let at = clock.now();
-                    let batch = Batch { at, events: Vec::new(), results: Err(error) };
-                    return Self { batch, recovered, broken: true };
-                }
-            }
-        }
-        let batch = write_batch(store, writes, durability, clock.now());
-        if batch.results.is_ok() {
-            return Self { batch, recovered, broken: false };
-        }
-        let after = recovered.last().and_then(Event::seq).unwrap_or(published);
-        match recover(store, after) {
-            Ok(mut events) => {
-                recovered.append(&mut events);
-                Self { batch, recovered, broken: false }
-            }
-            Err(error) => {
-                log::error!(target: "lunacore::memory", "the store cannot be reopened: {error}");
-                Self { batch, recovered, broken: true }
-            }
-        }
-    }
-}
-
 impl Actor for ProjectMemory {
     type Context = Context<Self>;
 
@@ -337,6 +295,7 @@ impl Actor for ProjectMemory {
                 log::error!(target: "lunacore::memory", "the store gives no views to read through: {error}");
             }
         }
+        self.collect_from_time_to_time(ctx);
     }
 }
 

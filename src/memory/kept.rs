@@ -73,6 +73,15 @@ impl Keys {
         deleted.is_some()
     }
 
+    /// Deletes the oldest versions of a key but for the last `keep`, at most `limit` of them; answers how many.
+    pub(super) fn trim(&mut self, key: &str, keep: u64, limit: usize) -> usize {
+        let versions = match key.strip_prefix(TASK_PREFIX) {
+            Some(step_id) => self.results.get_mut(step_id),
+            None => self.others.get_mut(key),
+        };
+        versions.map_or(0, |versions| versions.trim(keep, limit))
+    }
+
     /// At most `limit` keys with this prefix behind `after`, in order.
     pub(super) fn page(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<String> {
         let first = after.unwrap_or(prefix).max(prefix);
@@ -228,6 +237,14 @@ impl Versions {
             return Some(false);
         }
         Some(true)
+    }
+
+    /// Deletes the oldest but for the last `keep`, at most `limit` of them; answers how many.
+    fn trim(&mut self, keep: u64, limit: usize) -> usize {
+        let keep = usize::try_from(keep).unwrap_or(usize::MAX).max(1);
+        let old = (self.earlier.len() + 1).saturating_sub(keep).min(limit);
+        self.earlier.drain(..old);
+        old
     }
 
     fn place(&self, version: u64) -> Option<usize> {

@@ -6,6 +6,7 @@
 mod access;
 mod actor;
 mod claims;
+mod collect;
 mod commit;
 mod error;
 mod found;
@@ -13,15 +14,19 @@ mod kept;
 mod messages;
 mod outlet;
 mod read;
+mod retention;
 mod signal;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;
+mod stored;
 mod volatile;
+mod volatile_sweep;
 mod write;
 
 pub use access::{Access, Operation};
 pub use actor::ProjectMemory;
+pub use collect::Collect;
 pub use commit::{Claim, Commit, Committed, NewArtifact, NewRun, Reopen, RunUpdate, StepOutput};
 pub use error::{MemoryError, StoreError};
 pub use found::{FindRun, FoundRun};
@@ -29,6 +34,7 @@ pub use messages::{
     Attach, Delete, Get, GetOutputs, GetRun, ListBreakers, ListKeys, ListRuns, ListUnfinished, ListVersions,
     Put, ReadHistory, RecordBreaker,
 };
+pub use retention::{Collected, Retention};
 pub use signal::{KeptSignal, RecordSignal};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{LockHolder, OpenError, SqliteStore};

@@ -188,11 +188,12 @@ impl Handler<FindRun> for ProjectMemory {
         self.read(move |store| {
             // Held until the answer is made.
             let _claim = claim;
-            let (Some(record), Some(plan)) = (store.run(&run_id)?, store.plan(&run_id)?) else {
+            // Between two of these, a finished run may go: then it is not known.
+            let (record, plan) = (store.run(&run_id)?, store.plan(&run_id)?);
+            let (Some(record), Some(plan), Some(outputs)) = (record, plan, store.outputs(&run_id)?) else {
                 // Whoever has the claim is about to have the run accepted.
                 return if granted { Ok(None) } else { Err(MemoryError::RunHeld { run_id }) };
             };
-            let outputs = store.outputs(&run_id)?.unwrap_or_default();
             let (skipped, signals) = (store.skipped(&run_id)?, store.signals(&run_id)?);
             let claimed = granted && (retry || !record.state.is_final());
             Ok(Some(FoundRun { skipped, signals, ..FoundRun::new(record, plan, outputs, claimed) }))

@@ -3,6 +3,7 @@ use std::time::SystemTime;
 use super::commit::Commit;
 use super::error::{MemoryError, StoreError};
 use super::messages::{Put, RecordBreaker};
+use super::retention::{Collected, Retention};
 use super::signal::{KeptSignal, RecordSignal};
 use crate::artifact::Artifact;
 use crate::event::Event;
@@ -28,6 +29,7 @@ use crate::run::{Durability, RunId, RunRecord};
 ///   events, with the results in them, read as before.
 /// - **Versioned**: an artifact's version is one more than the largest its key ever had; a key whose last version is
 ///   deleted starts anew at 1.
+/// - **Unfinished runs stay**, whatever is [collected](Self::collect).
 pub trait Store: Reader {
     /// Opens a batch, which is to be stored so well that what `durability` allows is all that a power loss may take. Every
     /// write comes between a `begin` and an [`end`](Self::end).
@@ -102,6 +104,25 @@ pub trait Store: Reader {
         signal: RecordSignal,
         at: SystemTime,
     ) -> Result<(KeptSignal, Vec<Event>), MemoryError>;
+
+    /// Removes some of what `retention` does not keep at the time `now`, as [`Retention`] says, and answers how much, and whether
+    /// there may be more. It looks at `limit` rows, or whatever the store counts, at most: the commits that come next wait for it.
+    ///
+    /// It is in a batch of its own, which stores nothing else. Calls follow each other until there is no more; a store may remember where it was. Events go
+    /// from the front only, so that those that are kept have no gap, and a run only when all its events have gone. The default
+    /// is a store that keeps everything.
+    ///
+    /// # Errors
+    /// The store failed; whether anything was removed is unknown. What must stay is there either way.
+    fn collect(
+        &mut self,
+        retention: &Retention,
+        now: SystemTime,
+        limit: usize,
+    ) -> Result<Collected, MemoryError> {
+        let _ = (retention, now, limit);
+        Ok(Collected::default())
+    }
 
     /// Makes everything that was stored with [`Durability::Relaxed`] survive a power loss too.
     ///

@@ -6,6 +6,7 @@ use super::commit::{Commit, NewArtifact, NewRun, Reopen, RunUpdate, StepOutput, 
 use super::error::{MemoryError, StoreError};
 use super::kept::{Content, Kept, Keys, Meta, Other};
 use super::messages::{Put, RecordBreaker};
+use super::retention::{Collected, Retention};
 use super::signal::{KeptSignal, RecordSignal};
 use super::store::{Reader, Store};
 use crate::artifact::Artifact;
@@ -24,22 +25,24 @@ use crate::run::{RunId, RunRecord};
 #[derive(Debug, Default)]
 pub struct VolatileStore {
     /// Trees, not hash maps: they list in order, and never stop to rehash.
-    projects: BTreeMap<Project, Keys>,
-    runs: BTreeMap<u64, Run>,
+    pub(super) projects: BTreeMap<Project, Keys>,
+    pub(super) runs: BTreeMap<u64, Run>,
     run_order: HashMap<RunId, u64>,
     /// The place of the run of the last commit: mostly the next commit is of the same run, and needs no hash of its id.
     latest: u64,
-    finished: VecDeque<u64>,
-    accepted: u64,
-    last_seq: u64,
+    pub(super) finished: VecDeque<u64>,
+    pub(super) accepted: u64,
+    pub(super) last_seq: u64,
     breakers: BTreeMap<Arc<str>, BreakerRecord>,
     /// The last events, the oldest first.
-    events: VecDeque<Event>,
+    pub(super) events: VecDeque<Event>,
+    /// The last key whose versions were counted, while not all have been.
+    pub(super) counted: Option<(Project, String)>,
 }
 
 #[derive(Debug)]
-struct Run {
-    record: RunRecord,
+pub(super) struct Run {
+    pub(super) record: RunRecord,
     plan: PlanRecord,
     outputs: Vec<Output>,
     /// The places of the outputs of steps that were skipped.
@@ -49,6 +52,8 @@ struct Run {
     turn: Option<SystemTime>,
     /// The last event that was stored before its first.
     before: u64,
+    /// The last event of the commit that finished it.
+    pub(super) last: Option<u64>,
 }
 
 impl VolatileStore {
@@ -76,6 +81,7 @@ impl VolatileStore {
                 signals: Vec::new(),
                 turn: None,
                 before: self.last_seq,
+                last: None,
             },
         );
         self.run_order.insert(run_id.clone(), self.accepted);
@@ -105,12 +111,12 @@ impl VolatileStore {
         run_id: &RunId,
         update: RunUpdate,
         completed: Option<&StepOutput>,
-        at: SystemTime,
+        (at, last_seq): (SystemTime, u64),
     ) -> Option<u32> {
         if self.runs.get(&self.latest).is_none_or(|run| run.record.run_id != *run_id) {
             self.latest = *self.run_order.get(run_id)?;
         }
-        let Run { record, outputs, skipped, turn, .. } = self.runs.get_mut(&self.latest)?;
+        let Run { record, outputs, skipped, turn, last, .. } = self.runs.get_mut(&self.latest)?;
         let was_final = record.state.is_final();
         let generation = record.generation;
         let RunUpdate { state, cursor, attempt, step, pausing, failure, reason, undoing } = update;
@@ -121,6 +127,7 @@ impl VolatileStore {
             *turn = Some(at);
         }
         record.step.since = step.since.or(*turn).or(record.started_at);
+        *last = state.is_final().then_some(last_seq);
         if state.is_final() && !was_final {
             self.finished.push_back(self.latest);
         }
@@ -136,12 +143,17 @@ impl VolatileStore {
             }
         }
         while self.finished.len() > VOLATILE_FINISHED_RUNS {
-            let oldest = self.finished.pop_front().and_then(|order| self.runs.remove(&order));
-            if let Some(oldest) = oldest {
-                self.run_order.remove(&oldest.record.run_id);
+            if let Some(oldest) = self.finished.pop_front() {
+                self.forget(oldest);
             }
         }
         Some(generation)
+    }
+
+    pub(super) fn forget(&mut self, order: u64) {
+        if let Some(run) = self.runs.remove(&order) {
+            self.run_order.remove(&run.record.run_id);
+        }
     }
 
     #[inline]
@@ -186,9 +198,14 @@ impl Store for VolatileStore {
             self.accept(&run_id, &project, *new, at)?;
         }
         if let Some(reopen) = reopen {
+            if !self.run_order.contains_key(&run_id) {
+                // It was over, and has been removed since somebody looked.
+                return Err(MemoryError::UnknownRun { run_id });
+            }
             self.reopen_run(&run_id, *reopen);
         }
-        let Some(generation) = self.advance(&run_id, update, output.as_ref(), at) else {
+        let last_seq = self.last_seq + events.len() as u64;
+        let Some(generation) = self.advance(&run_id, update, output.as_ref(), (at, last_seq)) else {
             return Err(StoreError::new(format!("run {run_id} was never accepted")).into());
         };
         if let Some((taken, run)) = commit.signal.zip(self.runs.get_mut(&self.latest)) {
@@ -247,6 +264,15 @@ impl Store for VolatileStore {
 
     fn delete(&mut self, project: &Project, key: &str, version: Option<u64>) -> Result<bool, MemoryError> {
         Ok(self.projects.get_mut(project).is_some_and(|keys| keys.delete(key, version)))
+    }
+
+    fn collect(
+        &mut self,
+        retention: &Retention,
+        now: SystemTime,
+        limit: usize,
+    ) -> Result<Collected, MemoryError> {
+        Ok(self.sweep(retention, now, limit))
     }
 }
 
@@ -321,6 +347,9 @@ impl Reader for VolatileStore {
 
     fn run_events(&self, run_id: &RunId, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {
         let Some(run) = self.run_by_id(run_id) else { return Ok(Vec::new()) };
+        if run.last.is_some_and(|last| after >= last) {
+            return Ok(Vec::new());
+        }
         // What came before the run was accepted is none of its events.
         let skip = self.skip(after.max(run.before))?;
         let own = self.events.iter().skip(skip).filter(|event| event.run_id() == Some(run_id));

@@ -10,6 +10,7 @@ use actix::{Actor, Message};
 use super::commit::{Commit, Committed};
 use super::error::{MemoryError, StoreError};
 use super::messages::{Delete, Put, RecordBreaker};
+use super::retention::{Collected, Retention};
 use super::signal::{KeptSignal, RecordSignal};
 use super::store::Store;
 use crate::artifact::Artifact;
@@ -17,7 +18,7 @@ use crate::event::Event;
 use crate::id::to_micros;
 use crate::isolate::catch;
 use crate::json;
-use crate::limits::{MAX_BATCH, MAX_META_BYTES, MAX_PAGE, MAX_SIGNALS};
+use crate::limits::{COLLECT_ROWS, MAX_BATCH, MAX_META_BYTES, MAX_PAGE, MAX_SIGNALS};
 use crate::run::{Durability, RunId};
 
 /// One write. Small, since it is moved from list to list.
@@ -27,6 +28,7 @@ pub(crate) enum Write {
     Delete(Box<Delete>),
     Breaker(Box<RecordBreaker>),
     Signal(Box<RecordSignal>),
+    Collect(Box<Retention>),
 }
 
 /// What became of it.
@@ -35,6 +37,7 @@ pub(crate) enum Written {
     Put(Box<Artifact>),
     Deleted(bool),
     Signal(KeptSignal, Vec<Event>),
+    Collected(Collected),
 }
 
 pub(crate) type WriteResult = Result<Written, MemoryError>;
@@ -51,8 +54,15 @@ impl Write {
     pub(crate) fn durability(&self) -> Option<Durability> {
         match self {
             Self::Commit(commit) => commit.durability,
+            // What is removed once more after a power loss was not lost.
+            Self::Collect(_) => Some(Durability::Relaxed),
             _ => None,
         }
+    }
+
+    /// Whether it stores nothing that anybody asked for, and so need not be flushed.
+    pub(crate) fn is_housekeeping(&self) -> bool {
+        matches!(self, Self::Collect(_))
     }
 
     fn into_commit(self) -> Result<Commit, Self> {
@@ -76,6 +86,7 @@ impl Write {
                 check_signal(&signal.run_id, store)?;
                 store.record_signal(*signal, at).map(|(signal, events)| Written::Signal(signal, events))
             }
+            Self::Collect(retention) => store.collect(&retention, at, COLLECT_ROWS).map(Written::Collected),
         }
     }
 }
@@ -201,6 +212,7 @@ pub(crate) enum Waiter {
     Put(Option<OneshotSender<Result<Artifact, MemoryError>>>),
     Delete(Option<OneshotSender<Result<bool, MemoryError>>>),
     Signal(Option<OneshotSender<Result<KeptSignal, MemoryError>>>),
+    Collect(Option<OneshotSender<Result<Collected, MemoryError>>>),
 }
 
 impl Waiter {
@@ -210,6 +222,7 @@ impl Waiter {
             Self::Put(waiter) => reply(waiter, Queueable::of(result, at)),
             Self::Delete(waiter) => reply(waiter, Queueable::of(result, at)),
             Self::Signal(waiter) => reply(waiter, Queueable::of(result, at)),
+            Self::Collect(waiter) => reply(waiter, Queueable::of(result, at)),
         }
     }
 }
@@ -230,10 +243,12 @@ impl Queue {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back((write, waiter));
     }
 
-    /// The first of those that wait, as many as one batch may hold.
+    /// The first of those that wait, as many as one batch may hold. What collects is a batch of its own: if it fails, no commit
+    /// fails with it, and no event goes before it was published.
     pub(crate) fn take_batch(&self) -> (Vec<Write>, Vec<Waiter>) {
         let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = queue.len().min(MAX_BATCH);
+        let others = queue.iter().take(MAX_BATCH).take_while(|(write, _)| !write.is_housekeeping()).count();
+        let count = others.max(1).min(queue.len());
         queue.drain(..count).unzip()
     }
 }
@@ -305,6 +320,19 @@ impl Queueable for Result<KeptSignal, MemoryError> {
     fn of(result: WriteResult, _: SystemTime) -> Self {
         match result? {
             Written::Signal(signal, _) => Ok(signal),
+            _ => Err(MemoryError::Stopped),
+        }
+    }
+}
+
+impl Queueable for Result<Collected, MemoryError> {
+    fn waiter(sender: Option<OneshotSender<Self>>) -> Waiter {
+        Waiter::Collect(sender)
+    }
+
+    fn of(result: WriteResult, _: SystemTime) -> Self {
+        match result? {
+            Written::Collected(collected) => Ok(collected),
             _ => Err(MemoryError::Stopped),
         }
     }

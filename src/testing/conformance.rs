@@ -17,11 +17,13 @@ use crate::project::Project;
 use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure};
 
 mod generations;
+mod retention;
 mod signals;
 mod steering;
 mod undoing;
 
 pub use generations::*;
+pub use retention::*;
 pub use signals::*;
 pub use steering::*;
 pub use undoing::*;

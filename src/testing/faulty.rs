@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use crate::artifact::Artifact;
 use crate::event::Event;
 use crate::memory::{
-    Commit, KeptSignal, MemoryError, Put, Reader, RecordBreaker, RecordSignal, Store, StoreError,
-    delegate_reader,
+    Collected, Commit, KeptSignal, MemoryError, Put, Reader, RecordBreaker, RecordSignal, Retention, Store,
+    StoreError, delegate_reader,
 };
 use crate::project::Project;
 use crate::run::Durability;
@@ -27,7 +27,8 @@ pub enum Fault {
     DieAfter,
 }
 
-/// A store that fails at a chosen commit. A signal that is kept for a run counts as one.
+/// A store that fails at a chosen commit. A signal that is kept for a run counts as one, and so does each batch that
+/// [collects](Store::collect).
 ///
 /// Once it has died, its [readers](Store::reader) fail like itself: nobody of that process sees what is stored. Whoever is
 /// to be the next process opens the store that it was given.
@@ -69,15 +70,15 @@ impl FaultyStore {
         check(&self.dead).map(|()| &mut *self.inner)
     }
 
-    /// A commit, which may be the chosen one.
+    /// Counts a write, and fails if its turn has come.
     #[allow(clippy::panic, reason = "this is what it was asked for")]
     fn strike<T>(
         &mut self,
-        commit: impl FnOnce(&mut dyn Store) -> Result<T, MemoryError>,
+        write: impl FnOnce(&mut dyn Store) -> Result<T, MemoryError>,
     ) -> Result<T, MemoryError> {
         self.alive()?;
         if self.commits.fetch_add(1, Ordering::SeqCst) + 1 != self.at {
-            return commit(&mut *self.inner);
+            return write(&mut *self.inner);
         }
         match self.fault {
             Fault::Fail => Err(broken().into()),
@@ -88,7 +89,7 @@ impl FaultyStore {
             Fault::Panic => panic!("the disk is on fire"),
             Fault::FailAfter | Fault::DieAfter => {
                 self.doomed = true;
-                commit(&mut *self.inner)
+                write(&mut *self.inner)
             }
         }
     }
@@ -138,7 +139,7 @@ impl Store for FaultyStore {
     }
 
     fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
-        self.strike(|store| store.commit(commit, at))
+        self.strike(|inner| inner.commit(commit, at))
     }
 
     fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, MemoryError> {
@@ -159,6 +160,15 @@ impl Store for FaultyStore {
         at: SystemTime,
     ) -> Result<(KeptSignal, Vec<Event>), MemoryError> {
         self.strike(|store| store.record_signal(signal, at))
+    }
+
+    fn collect(
+        &mut self,
+        retention: &Retention,
+        now: SystemTime,
+        limit: usize,
+    ) -> Result<Collected, MemoryError> {
+        self.strike(|inner| inner.collect(retention, now, limit))
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {

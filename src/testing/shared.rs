@@ -4,8 +4,8 @@ use std::time::SystemTime;
 use crate::artifact::Artifact;
 use crate::event::Event;
 use crate::memory::{
-    Commit, KeptSignal, MemoryError, Put, Reader, RecordBreaker, RecordSignal, Store, StoreError,
-    delegate_reader,
+    Collected, Commit, KeptSignal, MemoryError, Put, Reader, RecordBreaker, RecordSignal, Retention, Store,
+    StoreError, delegate_reader,
 };
 use crate::project::Project;
 use crate::run::Durability;
@@ -64,6 +64,15 @@ impl Store for SharedStore {
         at: SystemTime,
     ) -> Result<(KeptSignal, Vec<Event>), MemoryError> {
         self.lock().record_signal(signal, at)
+    }
+
+    fn collect(
+        &mut self,
+        retention: &Retention,
+        now: SystemTime,
+        limit: usize,
+    ) -> Result<Collected, MemoryError> {
+        self.lock().collect(retention, now, limit)
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {

@@ -40,11 +40,18 @@ macro_rules! store_conformance {
                 what_a_run_undoes_is_kept
                 a_generation_keeps_what_counts_and_forgets_nothing
                 a_generation_may_have_another_plan
+                a_generation_of_an_unknown_run_is_refused_alone
                 what_is_in_doubt_is_kept
                 signals_are_kept_until_they_are_taken
                 a_signal_to_an_unknown_run_is_refused_alone
                 signals_of_a_batch_that_was_not_ended_are_all_or_nothing
                 what_was_skipped_is_known
+                everything_is_kept_by_default
+                old_versions_go
+                finished_runs_go_and_others_stay
+                what_numbers_go_on_from_stays
+                old_events_go_from_the_front
+                collecting_is_all_or_nothing
             }
         }
     };

@@ -9,6 +9,7 @@
 )]
 
 mod check;
+mod gc;
 mod inspect;
 mod run;
 mod secrets;

@@ -46,6 +46,9 @@ mod plan_files;
 mod plans;
 mod recovery;
 mod repair;
+mod retention;
+#[cfg(feature = "sqlite")]
+mod retention_sqlite;
 mod retry;
 #[cfg(feature = "plan-files")]
 mod schemas;

@@ -1,9 +1,10 @@
 //! The command line, as clap reads it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use lunacore::Secrets;
+use lunacore::{Retention, Secrets};
 
 /// Below the help of the command and of each that may end so: the one table of exit codes.
 pub(crate) const EXIT_CODES: &str = "\
@@ -51,6 +52,8 @@ pub(crate) enum Command {
     Artifacts(Artifacts),
     /// Cancels a run of a store that no process has open for running
     Cancel(Cancel),
+    /// Removes from a store what is not to be kept any more; no process may have it open for running
+    Gc(Gc),
     /// Writes a completion script for a shell to stdout
     Completions(Completions),
 }
@@ -203,6 +206,44 @@ pub(crate) struct Cancel {
     pub(crate) run: String,
     #[command(flatten)]
     pub(crate) source: Source,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Unfinished runs are kept, and so are the last version of each artifact, the last event, and the run that was accepted last. The
+artifacts of a run outlive it: --keep-versions bounds them. Times are such as 90m, 12h, 30d or 1y.")]
+pub(crate) struct Gc {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Keep at most the last N versions of each artifact
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    keep_versions: Option<u64>,
+    /// Keep at most N finished runs: those that finished last
+    #[arg(long, value_name = "N")]
+    keep_runs: Option<u64>,
+    /// Keep finished runs for so long after their end
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    keep_runs_for: Option<Duration>,
+    /// Keep events for so long, also those of runs that are kept
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    keep_events_for: Option<Duration>,
+    /// Give the free space back to the disk: the file is written anew
+    #[arg(long)]
+    pub(crate) vacuum: bool,
+    /// Only tell what would be removed
+    #[arg(long, conflicts_with = "vacuum")]
+    pub(crate) dry_run: bool,
+}
+
+impl Gc {
+    pub(crate) fn retention(&self) -> Retention {
+        let mut retention = Retention::new();
+        retention.keep_versions = self.keep_versions;
+        retention.keep_runs = self.keep_runs;
+        retention.keep_runs_for = self.keep_runs_for;
+        retention.keep_events_for = self.keep_events_for;
+        retention
+    }
 }
 
 #[derive(Debug, Args)]

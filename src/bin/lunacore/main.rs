@@ -20,6 +20,7 @@ mod args;
 mod callables;
 mod check;
 mod exit;
+mod gc;
 mod inspect;
 mod json;
 mod progress;
@@ -74,6 +75,7 @@ fn perform(command: Command, screen: &mut Screen) -> Result<Exit, Failure> {
         Command::Events(events) => inspect::events(&events, screen),
         Command::Artifacts(artifacts) => inspect::artifacts(&artifacts, screen),
         Command::Cancel(cancel) => inspect::cancel(&cancel, screen),
+        Command::Gc(gc) => gc::gc(&gc, screen),
         Command::Completions(completions) => {
             let mut script = Vec::new();
             clap_complete::generate(completions.shell, &mut Cli::command(), "lunacore", &mut script);

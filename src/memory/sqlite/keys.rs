@@ -9,12 +9,28 @@ use super::rows::number;
 use crate::limits::SQLITE_REMEMBERED;
 use crate::project::Project;
 
+macro_rules! without_run {
+    () => {
+        "NOT EXISTS (SELECT 1 FROM runs WHERE no = steps.run)"
+    };
+}
+
+/// What is left of a deleted run is nothing but an artifact.
+macro_rules! delete_results {
+    ($where:literal) => {
+        concat!("DELETE FROM steps WHERE ", $where, " AND ", without_run!())
+    };
+}
+
 /// The results of steps have their artifacts in their own rows: these go, and the outputs stay.
 macro_rules! forget_results {
     () => {
         "UPDATE steps SET key_no = NULL, version = NULL, artifact_id = NULL WHERE "
     };
 }
+
+/// Of a row of `steps`: it is what is left of a deleted run.
+pub(super) const WITHOUT_RUN: &str = without_run!();
 
 /// The largest version that a key has, or 0.
 macro_rules! largest {
@@ -95,6 +111,7 @@ impl Keys {
         let left: Option<i64> = match version {
             None => {
                 connection.prepare_cached("DELETE FROM artifacts WHERE key_no = ?1")?.execute([last.no])?;
+                connection.prepare_cached(delete_results!("key_no = ?1"))?.execute([last.no])?;
                 connection.prepare_cached(concat!(forget_results!(), "key_no = ?1"))?.execute([last.no])?;
                 None
             }
@@ -102,6 +119,10 @@ impl Keys {
                 let which = (last.no, number(version));
                 let sql = "DELETE FROM artifacts WHERE key_no = ?1 AND version = ?2";
                 let mut deleted = connection.prepare_cached(sql)?.execute(which)?;
+                if deleted == 0 {
+                    let sql = delete_results!("key_no = ?1 AND version = ?2");
+                    deleted = connection.prepare_cached(sql)?.execute(which)?;
+                }
                 if deleted == 0 {
                     let sql = concat!(forget_results!(), "key_no = ?1 AND version = ?2");
                     deleted = connection.prepare_cached(sql)?.execute(which)?;

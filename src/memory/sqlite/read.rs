@@ -167,6 +167,16 @@ impl View {
         self.one(sql, [run_id.as_str()], RUNS, record)
     }
 
+    /// What several statements read, all as it is at one moment: between two of them, something may be removed. In a batch
+    /// this is so anyway.
+    fn at_one_moment<T, E: From<Fault>>(&self, read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let _reading = match self.0.is_autocommit() {
+            true => Some(self.0.unchecked_transaction().map_err(Fault::from)?),
+            false => None,
+        };
+        read()
+    }
+
     pub(super) fn number_of(&self, run_id: &RunId) -> Result<Option<i64>, Fault> {
         let sql = "SELECT no FROM runs WHERE run_id = ?1";
         self.one(sql, [run_id.as_str()], RUNS, |row| Ok(row.get(0)?))
@@ -182,7 +192,42 @@ impl View {
         self.all(sql, (after, number(limit)), RUNS, |row| Ok(record(row)?.1))
     }
 
-    /// Whether the events behind `after` are still there: somebody may have deleted old ones to save space.
+    fn outputs_of(&self, run_id: &RunId) -> Result<Option<Vec<Output>>, Fault> {
+        let Some(no) = self.number_of(run_id)? else { return Ok(None) };
+        let mut next = 0;
+        let read = |row: &Row<'_>| -> Read<Output> {
+            if integer::<usize>(row, 1)? != next {
+                return Err(format!("step {next} should come before it").into());
+            }
+            next += 1;
+            output(row.get_ref(2)?)
+        };
+        Ok(Some(self.all(
+            "SELECT run, step, output FROM steps WHERE run = ?1 ORDER BY step",
+            [no],
+            STEPS,
+            read,
+        )?))
+    }
+
+    fn events_of_run(&self, run_id: &RunId, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {
+        let sql = "SELECT no, first_seq, ifnull(last_seq, 9223372036854775807) FROM runs WHERE run_id = ?1";
+        let place =
+            |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, integer::<u64>(row, 1)?, row.get::<_, i64>(2)?));
+        let Some((no, first, last)) = self.one(sql, [run_id.as_str()], RUNS, place)? else {
+            return Ok(Vec::new());
+        };
+        if after >= last.unsigned_abs() {
+            return Ok(Vec::new());
+        }
+        // An index of events by run would cost every commit more than this costs a reader.
+        let after = after.max(first.saturating_sub(1));
+        self.check_kept(after)?;
+        let sql = event_query!(" AND e.seq <= ?2 AND e.run = ?3");
+        Ok(self.events_of(sql, (number(after), last, no), after, limit)?)
+    }
+
+    /// Whether the events behind `after` are still there.
     fn check_kept(&self, after: u64) -> Result<(), MemoryError> {
         let sql = "SELECT seq FROM events ORDER BY seq LIMIT 1";
         match self.one(sql, [], EVENTS, |row| integer::<u64>(row, 0))? {
@@ -320,21 +365,7 @@ impl Reader for View {
     }
 
     fn outputs(&self, run_id: &RunId) -> Result<Option<Vec<Output>>, StoreError> {
-        let Some(no) = self.number_of(run_id)? else { return Ok(None) };
-        let mut next = 0;
-        let read = |row: &Row<'_>| -> Read<Output> {
-            if integer::<usize>(row, 1)? != next {
-                return Err(format!("step {next} should come before it").into());
-            }
-            next += 1;
-            output(row.get_ref(2)?)
-        };
-        Ok(Some(self.all(
-            "SELECT run, step, output FROM steps WHERE run = ?1 ORDER BY step",
-            [no],
-            STEPS,
-            read,
-        )?))
+        Ok(self.at_one_moment(|| self.outputs_of(run_id))?)
     }
 
     fn skipped(&self, run_id: &RunId) -> Result<Vec<usize>, StoreError> {
@@ -355,21 +386,13 @@ impl Reader for View {
     }
 
     fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {
-        self.check_kept(after)?;
-        Ok(self.events_of(event_query!(""), [number(after)], after, limit)?)
+        self.at_one_moment(|| {
+            self.check_kept(after)?;
+            Ok(self.events_of(event_query!(""), [number(after)], after, limit)?)
+        })
     }
 
     fn run_events(&self, run_id: &RunId, after: u64, limit: usize) -> Result<Vec<Event>, MemoryError> {
-        let sql = "SELECT no, first_seq, ifnull(last_seq, 9223372036854775807) FROM runs WHERE run_id = ?1";
-        let place =
-            |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, integer::<u64>(row, 1)?, row.get::<_, i64>(2)?));
-        let Some((no, first, last)) = self.one(sql, [run_id.as_str()], RUNS, place)? else {
-            return Ok(Vec::new());
-        };
-        // An index of events by run would cost every commit more than this costs a reader.
-        let after = after.max(first.saturating_sub(1));
-        self.check_kept(after)?;
-        let sql = event_query!(" AND e.seq <= ?2 AND e.run = ?3");
-        Ok(self.events_of(sql, (number(after), last, no), after, limit)?)
+        self.at_one_moment(|| self.events_of_run(run_id, after, limit))
     }
 }

@@ -7,10 +7,10 @@ const APPLICATION_ID: i64 = 0x4C75_6E61;
 
 /// Each script brings a store from the version before to its own, the first an empty file to version 1. Scripts that were
 /// released are never changed.
-const MIGRATIONS: [&str; 2] = [include_str!("v1.sql"), include_str!("v2.sql")];
+const MIGRATIONS: [&str; 3] = [include_str!("v1.sql"), include_str!("v2.sql"), include_str!("v3.sql")];
 
 /// The latest version.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 // A script that is added makes a new version.
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize);

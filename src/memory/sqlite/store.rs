@@ -11,6 +11,7 @@ use crate::event::Event;
 use crate::memory::commit::Commit;
 use crate::memory::error::{MemoryError, StoreError};
 use crate::memory::messages::{Put, RecordBreaker};
+use crate::memory::retention::{Collected, Retention};
 use crate::memory::signal::{KeptSignal, RecordSignal};
 use crate::memory::store::{Reader, Store, delegate_reader};
 use crate::project::Project;
@@ -98,6 +99,28 @@ impl SqliteStore {
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
+    }
+
+    /// Gives the space of what was deleted back to the disk, which otherwise is used for what comes. The file is written anew:
+    /// this takes as long, and up to twice as much space meanwhile. Not between [`begin`](Store::begin) and [`end`](Store::end).
+    ///
+    /// Programs that read the store at the same time may keep the file at its size until they end.
+    ///
+    /// ```
+    /// use lunacore::SqliteStore;
+    ///
+    /// # let folder = std::env::temp_dir().join(format!("lunacore-vacuum-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder)?;
+    /// # let path = folder.join("runs.db");
+    /// SqliteStore::open(path)?.vacuum()?;
+    /// # std::fs::remove_dir_all(&folder)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`MemoryError::ReadOnly`], or the store failed: the disk is full, for example. What it holds is as it was.
+    pub fn vacuum(&mut self) -> Result<(), MemoryError> {
+        self.write(|writer| writer.vacuum())
     }
 
     fn view(&self) -> Result<&View, Fault> {
@@ -188,6 +211,15 @@ impl Store for SqliteStore {
         at: SystemTime,
     ) -> Result<(KeptSignal, Vec<Event>), MemoryError> {
         self.write(|writer| writer.record_signal(signal, at))
+    }
+
+    fn collect(
+        &mut self,
+        retention: &Retention,
+        now: SystemTime,
+        limit: usize,
+    ) -> Result<Collected, MemoryError> {
+        self.write(|writer| writer.collect(retention, now, limit))
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {

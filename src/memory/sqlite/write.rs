@@ -3,10 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::SystemTime;
-
-use rusqlite::types::Null;
 
 use super::error::{Fault, OpenError};
 use super::events;
@@ -19,14 +16,14 @@ use super::rows::{self, INSERT_ARTIFACT, data_cell, micros, number};
 use super::runs::{self, Moment, Run};
 use super::schema;
 use super::signals;
-use crate::artifact::{Artifact, step_meta, task_key};
+use super::sweep::{Bounds, Sweep};
+use crate::artifact::{step_meta, task_key};
 use crate::event::{Event, EventKind};
 use crate::id::{to_micros, uuid_at};
 use crate::limits::{SQLITE_EVENTS_PER_ROW, SQLITE_REMEMBERED};
 use crate::memory::commit::{Commit, NewArtifact, StepOutput};
 use crate::memory::error::{MemoryError, StoreError};
-use crate::memory::messages::{Put, RecordBreaker};
-use crate::memory::signal::{KeptSignal, RecordSignal};
+use crate::memory::retention::{Collected, Retention};
 use crate::memory::store::Reader;
 use crate::plan::Output;
 use crate::project::Project;
@@ -42,13 +39,16 @@ pub(super) struct Writer {
     pub(super) last_seq: u64,
     /// Where unfinished runs stand, so that a step need not look its own up. What is not here is read.
     runs: HashMap<RunId, Run>,
-    keys: Keys,
+    pub(super) keys: Keys,
+    sweep: Sweep,
+    /// The last event before this batch.
+    before: u64,
     /// What the commits of one call store, empty between calls.
-    pending: Pending,
+    pub(super) pending: Pending,
     /// How well the connection stores what it commits now.
     durability: Durability,
     /// Whether the batch holds anything.
-    wrote: bool,
+    pub(super) wrote: bool,
     /// Whether something is stored that a power loss may take.
     unflushed: bool,
 }
@@ -63,6 +63,8 @@ impl Writer {
             last_seq,
             runs: HashMap::new(),
             keys,
+            sweep: Sweep::default(),
+            before: last_seq,
             pending: Pending::default(),
             durability: Durability::Immediate,
             wrote: false,
@@ -91,6 +93,7 @@ impl Writer {
         self.set(durability)?;
         self.view.0.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         self.wrote = false;
+        self.before = self.last_seq;
         Ok(())
     }
 
@@ -121,6 +124,26 @@ impl Writer {
             self.view.0.execute_batch("ROLLBACK")?;
         }
         self.flush()
+    }
+
+    pub(super) fn collect(
+        &mut self,
+        retention: &Retention,
+        now: SystemTime,
+        limit: usize,
+    ) -> Result<Collected, Fault> {
+        let before = self.view.0.total_changes();
+        let bounds = Bounds { now, published: self.before, limit };
+        let collected = self.sweep.collect(&self.view.0, retention, bounds)?;
+        self.wrote |= self.view.0.total_changes() > before;
+        Ok(collected)
+    }
+
+    pub(super) fn vacuum(&mut self) -> Result<(), Fault> {
+        self.view.0.execute_batch("VACUUM")?;
+        // Who reads keeps the log as it is: it is moved to the file later.
+        self.view.0.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(())
     }
 
     fn set(&mut self, durability: Durability) -> Result<(), Fault> {
@@ -174,7 +197,13 @@ impl Writer {
                     Entry::Occupied(known) => known.into_mut(),
                     Entry::Vacant(place) => {
                         self.pending.store(&self.view.0)?;
-                        place.insert(stored_run(&self.view, &run_id)?)
+                        let stored = self.view.find(&run_id)?.map(|(no, record)| Run { no, record });
+                        match stored {
+                            Some(run) => place.insert(run),
+                            // It was over, and has been removed since somebody looked.
+                            None if reopen.is_some() => return Err(MemoryError::UnknownRun { run_id }),
+                            None => return Err(Fault::NeverAccepted { run_id: run_id.to_string() }.into()),
+                        }
                     }
                 };
                 let reopened = reopen.is_some();
@@ -210,43 +239,9 @@ impl Writer {
     }
 
     /// The moment of a commit with so many events.
-    fn moment(&self, at: SystemTime, events: usize) -> Moment {
+    pub(super) fn moment(&self, at: SystemTime, events: usize) -> Moment {
         let last_seq = self.last_seq + events as u64;
         Moment { at: to_micros(at), micros: micros(at), first_seq: self.last_seq + 1, last_seq }
-    }
-
-    pub(super) fn record_breaker(
-        &mut self,
-        change: RecordBreaker,
-        at: SystemTime,
-    ) -> Result<Vec<Event>, Fault> {
-        let RecordBreaker { record, event } = change;
-        let moment = self.moment(at, 1);
-        rows::store_breaker(&self.view.0, &record)?;
-        let stored = self.insert_events(None, vec![event], None, moment)?;
-        self.pending.settle(&self.view.0, true)?;
-        self.last_seq = moment.last_seq;
-        self.wrote = true;
-        Ok(stored)
-    }
-
-    pub(super) fn record_signal(
-        &mut self,
-        signal: RecordSignal,
-        at: SystemTime,
-    ) -> Result<(KeptSignal, Vec<Event>), MemoryError> {
-        let RecordSignal { run_id, name, payload } = signal;
-        let run = self.view.number_of(&run_id)?;
-        let Some(run) = run else { return Err(MemoryError::UnknownRun { run_id }) };
-        let moment = self.moment(at, 1);
-        let kept = KeptSignal::new(moment.first_seq, name, payload);
-        signals::keep(&self.view.0, run, &kept, moment.micros)?;
-        let received = EventKind::SignalReceived { signal: Arc::clone(&kept.name) };
-        let stored = self.insert_events(Some((run, run_id)), vec![received], None, moment)?;
-        self.pending.settle(&self.view.0, true)?;
-        self.last_seq = moment.last_seq;
-        self.wrote = true;
-        Ok((kept, stored))
     }
 
     /// Interrupted runs may stay unfinished for ever. What is forgotten is read when it is needed.
@@ -283,12 +278,16 @@ impl Writer {
     }
 
     /// The number of the key, and its next version.
-    fn next_version(&mut self, project: &Project, key: &str) -> Result<(i64, i64), Fault> {
-        if let Some(known) = self.keys.known(project, key)? {
-            return Ok(known);
-        }
-        self.pending.store(&self.view.0)?;
-        self.keys.look_up(&self.view.0, project, key)
+    pub(super) fn next_version(&mut self, project: &Project, key: &str) -> Result<(i64, i64), Fault> {
+        let next = match self.keys.known(project, key)? {
+            Some(known) => known,
+            None => {
+                self.pending.store(&self.view.0)?;
+                self.keys.look_up(&self.view.0, project, key)?
+            }
+        };
+        self.sweep.note(next.0);
+        Ok(next)
     }
 
     fn insert_artifacts(
@@ -317,7 +316,7 @@ impl Writer {
         Ok(())
     }
 
-    fn insert_events(
+    pub(super) fn insert_events(
         &mut self,
         run: Option<(i64, RunId)>,
         events: Vec<EventKind>,
@@ -342,46 +341,5 @@ impl Writer {
             first_seq += events.len() as u64;
         }
         Ok(events)
-    }
-
-    pub(super) fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, Fault> {
-        let (project, key) = (put.project().clone(), put.key().to_owned());
-        let (artifact_type, meta, data) = put.into_parts();
-        let (no, version) = self.next_version(&project, &key)?;
-        let mut artifact = Artifact::new(project, key, version.unsigned_abs(), data, to_micros(at));
-        (artifact.artifact_type, artifact.meta) = (artifact_type, meta);
-        let meta = if artifact.meta.is_empty() { None } else { Some(serde_json::to_string(&artifact.meta)?) };
-        self.view.0.prepare_cached(INSERT_ARTIFACT)?.execute((
-            no,
-            version,
-            artifact.id.as_bytes(),
-            &*artifact.artifact_type,
-            micros(at),
-            meta,
-            Null,
-            Null,
-            data_cell(&artifact.data),
-        ))?;
-        self.wrote = true;
-        Ok(artifact)
-    }
-
-    pub(super) fn delete(
-        &mut self,
-        project: &Project,
-        key: &str,
-        version: Option<u64>,
-    ) -> Result<bool, Fault> {
-        let deleted = self.keys.delete(&self.view.0, project, key, version)?;
-        self.wrote |= deleted;
-        Ok(deleted)
-    }
-}
-
-/// Where a run stands that is not remembered.
-fn stored_run(view: &View, run_id: &RunId) -> Result<Run, Fault> {
-    match view.find(run_id)? {
-        Some((no, record)) => Ok(Run { no, record }),
-        None => Err(Fault::NeverAccepted { run_id: run_id.to_string() }),
     }
 }

@@ -80,6 +80,20 @@ pub fn a_generation_keeps_what_counts_and_forgets_nothing<S: Store>(mut open: im
     assert_eq!(store.events(0, ALL).unwrap(), events);
 }
 
+/// A run that has been removed since somebody looked is not tried again, and others of its batch go on.
+pub fn a_generation_of_an_unknown_run_is_refused_alone<S: Store>(mut open: impl FnMut() -> S) {
+    let mut store = open();
+    store.begin(Durability::Immediate).unwrap();
+    let refused = store.commit(reopened(2, 0), at(1)).unwrap_err();
+    assert!(matches!(refused, MemoryError::UnknownRun { .. }) && refused.wrote_nothing(), "{refused}");
+    let mut other = accepted("b", 1);
+    other.update.state = RunState::Running;
+    store.commit(other, at(1)).unwrap();
+    store.end().unwrap();
+    assert_eq!(store.runs(None, ALL).unwrap().len(), 1);
+    assert_eq!(store.last_seq().unwrap(), 2);
+}
+
 /// A generation may have another plan, and begin with a step that is skipped.
 pub fn a_generation_may_have_another_plan<S: Store>(mut open: impl FnMut() -> S) {
     let mut store = open();
