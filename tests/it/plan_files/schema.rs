@@ -48,6 +48,17 @@ fn schema_and_reader_agree() {
         ),
         step(json!({ "when_open": "fail", "on_failure": "continue" })),
         step(json!({ "on_failure": { "fallback": "other" } })),
+        step(json!({ "on_failure": "hold", "on_interrupted": "hold" })),
+        step(json!({ "on_interrupted": "rerun" })),
+        step(json!({ "on_interrupted": { "verify": "v" } })),
+        step(json!({ "compensate": "u" })),
+        step(json!({ "compensate": { "uses": "u" } })),
+        step(json!({ "compensate": { "uses": "u", "retry": 3, "timeout": "5s" } })),
+        step(json!({ "compensate": { "uses": "u", "retry": { "delay": "5s" } } })),
+        step(json!({ "sleep": "0s" })),
+        step(json!({ "sleep_until": "2026-12-24T18:00:00Z" })),
+        step(json!({ "sleep_until": "2026-12-24T18:00:00.123456Z" })),
+        step(json!({ "wait_for_signal": "s", "timeout": "1day" })),
     ];
     for plan in good {
         let found: Vec<String> = schema.iter_errors(&plan).map(|error| error.to_string()).collect();
@@ -88,6 +99,23 @@ fn schema_and_reader_agree() {
         step(json!({ "on_failure": {} })),
         step(json!({ "on_failure": { "fallback": "x", "also": 1 } })),
         step(json!({ "on_failure": { "fallback": "" } })),
+        step(json!({ "on_interrupted": "verify" })),
+        step(json!({ "on_interrupted": {} })),
+        step(json!({ "on_interrupted": { "verify": 5 } })),
+        step(json!({ "on_interrupted": { "verify": "v", "also": 1 } })),
+        step(json!({ "compensate": 5 })),
+        step(json!({ "compensate": "" })),
+        step(json!({ "compensate": {} })),
+        step(json!({ "compensate": { "uses": "" } })),
+        step(json!({ "compensate": { "uses": "u", "with": 5 } })),
+        step(json!({ "compensate": { "uses": "u", "retry": 0 } })),
+        step(json!({ "compensate": { "uses": "u", "timeout": 5 } })),
+        step(json!({ "sleep": 5 })),
+        step(json!({ "sleep": "soon" })),
+        step(json!({ "sleep_until": "2026-12-24" })),
+        step(json!({ "sleep_until": "2026-12-24T18:00:00+01:00" })),
+        step(json!({ "wait_for_signal": "" })),
+        step(json!({ "wait_for_signal": 5 })),
     ];
     for plan in bad {
         assert!(!schema.is_valid(&plan), "the schema takes {plan}");
