@@ -144,9 +144,7 @@ pub use bus::{
 };
 pub use clock::Clock;
 pub use engine::{Engine, EngineBuilder, EngineError};
-pub use event::{
-    Event, EventKind, HoldReason, InvalidEventType, InvalidPattern, Pattern, Resolution, SkipReason,
-};
+pub use event::{Event, EventKind, InvalidEventType, InvalidPattern, Pattern, Resolution, SkipReason};
 #[cfg(feature = "expressions")]
 pub use expression::{EvaluationError, InvalidExpression};
 pub use id::IdFault;
@@ -160,8 +158,9 @@ pub use memory::{
 pub use memory::{LockHolder, OpenError, SqliteStore};
 pub use orchestrator::{
     AbandonedCall, Breakers, CancelOutcome, CancelPlan, ContinueRun, ControlError, CurrentStep, ExecutePlan,
-    ExecutionOrchestrator, ListAbandoned, ListPlans, PauseOutcome, PausePlan, PlanError, PlanStatus, Recover,
-    ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RunHandle, RunInfo, Shutdown, ShutdownReport,
+    ExecutionOrchestrator, ListAbandoned, ListPlans, OnMismatch, PauseOutcome, PausePlan, PlanError,
+    PlanStatus, Recover, ResolveOutcome, ResolveStep, ResumeOutcome, ResumePlan, RetryFault, RetryFrom,
+    RetryNow, RetryOutcome, RetryRun, RunHandle, RunInfo, Shutdown, ShutdownReport, SkipStep, StepOutcome,
     SubmitPlan,
 };
 pub use plan::{
@@ -174,8 +173,8 @@ pub use plan_file::{PlanFile, PlanFileError, PlanFileFault, PlanFileProblem, Pla
 pub use project::Project;
 pub use resilience::{Breaker, BreakerRecord, CircuitState, InvalidBreaker, InvalidRetry, Jitter, Retry};
 pub use run::{
-    Durability, FailureKind, InvalidRunId, NotUndone, RunId, RunRecord, RunState, StepFailure, StepProgress,
-    Undoing,
+    Durability, FailureKind, HoldReason, InvalidRunId, NotUndone, RunId, RunRecord, RunState, StepFailure,
+    StepProgress, Undoing,
 };
 #[cfg(feature = "expressions")]
 pub use secrets::{SecretError, Secrets};

@@ -15,8 +15,8 @@ use crate::memory::{Attach, Get, GetOutputs, MemoryError, ProjectMemory, ReadHis
 use crate::orchestrator::{
     AbandonedCall, Breakers, CancelOutcome, CancelPlan, ContinueRun, ControlError, ExecutePlan,
     ExecutionOrchestrator, ListAbandoned, ListPlans, PauseOutcome, PausePlan, PlanError, PlanStatus,
-    ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RunHandle, RunInfo, Shutdown, ShutdownReport,
-    SubmitPlan,
+    ResolveOutcome, ResolveStep, ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RetryRun, RunHandle,
+    RunInfo, Shutdown, ShutdownReport, SkipStep, SubmitPlan,
 };
 use crate::resilience::BreakerRecord;
 use crate::run::RunId;
@@ -171,6 +171,31 @@ impl Engine {
     /// [`ControlError::UnknownRun`], [`ControlError::NotHere`], or memory failed.
     pub async fn retry_now(&self, run_id: &RunId) -> Result<RetryOutcome, ControlError> {
         self.orchestrator.send(RetryNow(run_id.clone())).await?
+    }
+
+    /// Tries a run again that has failed, was cancelled or interrupted, or is held; see [`RetryRun`].
+    ///
+    /// # Errors
+    /// As [`RetryRun`] says.
+    pub async fn retry_run(&self, retry: RetryRun) -> Result<RunHandle, PlanError> {
+        self.orchestrator.send(retry).await?
+    }
+
+    /// Decides about the step at which a run is held; see [`ResolveStep`].
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownRun`], [`ControlError::NotHere`], [`ControlError::OtherStep`], [`ControlError::Refused`], or
+    /// memory failed.
+    pub async fn resolve(&self, resolve: ResolveStep) -> Result<ResolveOutcome, ControlError> {
+        self.orchestrator.send(resolve).await?
+    }
+
+    /// Goes on without a step that is held, or at which its run has failed; see [`SkipStep`].
+    ///
+    /// # Errors
+    /// As for [`resolve`](Self::resolve), and [`ControlError::NotRetried`].
+    pub async fn skip(&self, skip: SkipStep) -> Result<ResolveOutcome, ControlError> {
+        self.orchestrator.send(skip).await?
     }
 
     /// The circuit breakers, and where they stand; see [`Breakers`].

@@ -5,10 +5,10 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::reason::{HoldReason, Resolution, SkipReason};
+use super::reason::{Resolution, SkipReason};
 use crate::id::rfc3339;
 use crate::plan::Output;
-use crate::run::StepFailure;
+use crate::run::{HoldReason, StepFailure};
 
 /// What an event says, by type.
 ///
@@ -70,8 +70,9 @@ pub enum EventKind {
     PlanRetried {
         /// Which generation of the run this is, from 2.
         generation: u32,
-        /// The step that it goes on from.
-        task_id: Arc<str>,
+        /// The step that it goes on from; not there where none is left.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        task_id: Option<Arc<str>>,
         /// How many steps before it count as completed.
         completed: usize,
     },

@@ -53,7 +53,6 @@ impl EventKind {
         match self {
             Self::PlanFailed { task_id, .. }
             | Self::PlanParked { task_id, .. }
-            | Self::PlanRetried { task_id, .. }
             | Self::TaskWaiting { task_id, .. }
             | Self::TaskSleeping { task_id, .. }
             | Self::TaskAwaitingSignal { task_id, .. }
@@ -71,6 +70,7 @@ impl EventKind {
             | Self::TaskFailed { task_id, .. }
             | Self::TaskCancelled { task_id, .. }
             | Self::TaskProgress { task_id, .. } => Some(task_id),
+            Self::PlanRetried { task_id, .. } => task_id.as_deref(),
             _ => None,
         }
     }

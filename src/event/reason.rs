@@ -14,19 +14,6 @@ pub enum SkipReason {
     Operator,
 }
 
-/// Why a step is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum HoldReason {
-    /// Its attempt was cut off, and may have had its effect.
-    Interrupted,
-    /// The same, and whoever was asked whether it had could not tell.
-    Unverified,
-    /// It failed for the last time.
-    Failed,
-}
-
 /// What somebody decided about a step that was held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -16,13 +16,21 @@ pub struct FindRun {
     pub run_id: RunId,
     /// Who would go on with it.
     pub claim: Claim,
+    /// It is claimed also if it is finished: it is to be tried again.
+    pub retry: bool,
 }
 
 impl FindRun {
     /// Finds a run for the holder of this claim.
     #[must_use]
     pub fn new(run_id: RunId, claim: Claim) -> Self {
-        Self { run_id, claim }
+        Self { run_id, claim, retry: false }
+    }
+
+    /// Claims it also if it is finished, to try it again.
+    #[must_use]
+    pub fn to_retry(self) -> Self {
+        Self { retry: true, ..self }
     }
 }
 
@@ -40,7 +48,7 @@ pub struct FoundRun {
     pub skipped: Vec<usize>,
     /// The signals that are kept for it, in the order in which they came.
     pub signals: Vec<KeptSignal>,
-    /// Whether it is unfinished and the claim was granted: nobody else runs it.
+    /// Whether the claim was granted: nobody else runs it. Of one that is finished only where it is to be tried again.
     pub claimed: bool,
 }
 

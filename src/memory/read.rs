@@ -183,7 +183,7 @@ impl Handler<FindRun> for ProjectMemory {
 
     /// The claim is granted before the store is read: whoever else asks meanwhile does not get it.
     fn handle(&mut self, find: FindRun, _: &mut Self::Context) -> Self::Result {
-        let FindRun { run_id, claim } = find;
+        let FindRun { run_id, claim, retry } = find;
         let granted = self.claims.grant(&run_id, &claim);
         self.read(move |store| {
             // Held until the answer is made.
@@ -194,7 +194,7 @@ impl Handler<FindRun> for ProjectMemory {
             };
             let outputs = store.outputs(&run_id)?.unwrap_or_default();
             let (skipped, signals) = (store.skipped(&run_id)?, store.signals(&run_id)?);
-            let claimed = granted && !record.state.is_final();
+            let claimed = granted && (retry || !record.state.is_final());
             Ok(Some(FoundRun { skipped, signals, ..FoundRun::new(record, plan, outputs, claimed) }))
         })
     }

@@ -18,6 +18,7 @@ use super::internal::Happened;
 use super::line::{Line, Move, Ticket};
 use super::links::Links;
 use super::messages::{CancelOutcome, ExecutePlan, RunHandle, SubmitPlan};
+use super::retrying::Retrier;
 use super::runner::{Outcome, Random};
 use super::shutdown::Closing;
 use super::slots::{Active, Place};
@@ -76,6 +77,7 @@ pub struct ExecutionOrchestrator {
     /// Who asked for a run, or to cancel one, before that was stored, or before it was known what goes on.
     pub(crate) to_find: Vec<Ticket>,
     pub(crate) to_continue: Vec<Asker>,
+    pub(crate) to_retry: Vec<Retrier>,
     pub(crate) to_cancel: Vec<(RunId, oneshot::Sender<Cancelled>)>,
     pub(crate) to_steer: Vec<(RunId, Request)>,
     /// Runs that stood aside, are ready to go on, and wait for a slot.
@@ -143,6 +145,7 @@ impl ExecutionOrchestrator {
             recover: Recover::default(),
             to_find: Vec::new(),
             to_continue: Vec::new(),
+            to_retry: Vec::new(),
             to_cancel: Vec::new(),
             to_steer: Vec::new(),
             ready: HashMap::new(),
@@ -277,6 +280,13 @@ impl ExecutionOrchestrator {
         let info = self.info(run_id);
         let Some(active) = self.active.remove(run_id) else { return };
         self.vacate(active.place);
+        let mut retriers = active.watch.retriers.take();
+        if let Some(first) = retriers.first_mut() {
+            // It was held, and left for that.
+            first.take_over(active.outcomes);
+            self.to_retry.append(&mut retriers);
+            return;
+        }
         let state = cancelled_by(&outcome).ok().and_then(CancelOutcome::state);
         Self::too_late(active.watch.take_requests(), state.unwrap_or(RunState::Interrupted));
         // One that was left as it is stored was not cut off.
@@ -346,6 +356,7 @@ impl Handler<Happened> for ExecutionOrchestrator {
             Happened::Resolved { ticket, answer } => self.resolved(ticket, answer, ctx),
             Happened::Found { ticket, found } => self.found(ticket, *found, ctx),
             Happened::Known { asker, found } => self.known(*asker, *found, ctx),
+            Happened::Reopening { retrier, claim, found } => self.reopening(*retrier, claim, *found, ctx),
             Happened::Recovered { found } => self.recovered(found, ctx),
             Happened::Interrupted { info, stored } => self.settled(*info, stored, ctx),
             Happened::Accepted { ticket, stored } => self.accepted(ticket, stored, ctx),
@@ -356,6 +367,9 @@ impl Handler<Happened> for ExecutionOrchestrator {
             Happened::Overdue { ticket } => self.overdue(ticket, ctx),
             Happened::CancelTold { run_id } => self.cancel_told(&run_id, ctx),
             Happened::Orphaned => self.orphaned(ctx),
+        }
+        if self.line.is_open() && !self.to_retry.is_empty() {
+            self.retry_again(ctx);
         }
         self.advance(ctx);
     }

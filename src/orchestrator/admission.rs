@@ -11,11 +11,11 @@ use super::actor::ExecutionOrchestrator;
 use super::breakers::Gate;
 use super::control::{Cancelled, cancelled_by};
 use super::error::PlanError;
+use super::going_on::Asker;
 use super::internal::{Happened, tell};
 use super::limit::Deadline;
 use super::line::Ticket;
 use super::links::{Links, stored};
-use super::machine::{self};
 use super::messages::{CancelOutcome, ExecutePlan};
 use super::recovery::{compare_records, outcome_of};
 use super::runner::Outcome;
@@ -177,7 +177,7 @@ impl ExecutionOrchestrator {
     pub(crate) fn set_aside(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
         let Some(waiting) = self.waiting.get(&ticket) else { return };
         let aside = match waiting.at.state {
-            RunState::Parked | RunState::Paused => true,
+            RunState::Parked | RunState::Paused | RunState::Held => true,
             // Only to be paused.
             RunState::Queued => !waiting.requests.is_empty(),
             // The same for one that was cut off, and for one that was about to pause by then and no longer is to.
@@ -189,7 +189,7 @@ impl ExecutionOrchestrator {
         if aside && self.line.is_accepted(ticket) {
             self.line.leave_for_aside(ticket);
             if let Some(mut waiting) = self.take_waiting(ticket) {
-                if !matches!(waiting.at.state, RunState::Parked | RunState::Paused) {
+                if !matches!(waiting.at.state, RunState::Parked | RunState::Paused | RunState::Held) {
                     waiting.at.state = RunState::Queued;
                 }
                 self.launch(waiting, None, Gate::default(), ctx);
@@ -201,7 +201,7 @@ impl ExecutionOrchestrator {
     pub(crate) fn accept(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
         let Some(waiting) = self.waiting.get(&ticket) else { return };
         // Sent here, so that acceptances are stored in the order of the line.
-        let request = self.links.commit.send(waiting.accepting(machine::accept(&waiting.plan, None)));
+        let request = self.links.commit.send(waiting.accepting(waiting.acceptance(None)));
         let myself = ctx.address().downgrade();
         actix::spawn(async move {
             let stored = stored(request.await);
@@ -226,6 +226,9 @@ impl ExecutionOrchestrator {
         let Some(waiting) = self.take_waiting(ticket) else { return };
         let state = cancelled_by(&outcome).ok().and_then(CancelOutcome::state);
         Self::too_late(waiting.requests, state.unwrap_or(RunState::Interrupted));
+        if waiting.was_held && waiting.reopen.is_some() {
+            self.to_continue.push(Asker::nobody(waiting.run_id.clone(), Vec::new()));
+        }
         // Whoever asks again when he has his answer is not to find that somebody holds the run.
         drop(waiting.claim);
         for accepted in waiting.accepted {
@@ -251,6 +254,8 @@ impl ExecutionOrchestrator {
                     let _ = accepted.send(Ok(()));
                 }
                 let withdrawn = !waiting.cancels.is_empty() || waiting.overdue;
+                // From now on it is a run like all others.
+                (waiting.reopen, waiting.was_held) = (None, false);
                 self.line.accepted(ticket);
                 if withdrawn {
                     self.withdraw(ticket, ctx);

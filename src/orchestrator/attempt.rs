@@ -23,7 +23,7 @@ use crate::run::{FailureKind, RunState, StepFailure};
 type StepResult = Result<Output, StepError>;
 
 /// How an attempt ended.
-enum Ended {
+pub(super) enum Ended {
     Returned(StepResult),
     /// Its future was dropped because the run was cancelled.
     Dropped,
@@ -56,6 +56,10 @@ impl Runner {
         if let Some(breaker) = self.gate.refused.take() {
             let refused = StepError::of_kind(FailureKind::BreakerOpen, BreakerOpen { breaker });
             return Ok(Flow::Turn(self.failed(refused)));
+        }
+        if progress.verifying {
+            self.gate.passage = None;
+            return self.verify().await;
         }
         // Its time may have passed before its turn came: while the process was down, for example.
         let limit = self.limit();
@@ -128,7 +132,7 @@ impl Runner {
     }
 
     /// Waits for the end of a call, and does meanwhile what else there is to do.
-    async fn end_of(&mut self, mut call: Call, limit: Option<Limit>) -> Result<Ended, PlanError> {
+    pub(super) async fn end_of(&mut self, mut call: Call, limit: Option<Limit>) -> Result<Ended, PlanError> {
         let is_inline = matches!(call, Call::Done(_));
         // Many have ended before anything else need be looked at.
         let first = poll_fn(|cx| Poll::Ready(call.poll_result(cx))).await;

@@ -82,16 +82,19 @@ impl Runner {
         self.failed(error)
     }
 
-    /// What the template of a step comes to; `None` where its input is as it was given.
+    /// What the template of a step comes to, or what a retry has set; `None` where its input is as it was given.
     #[cfg(feature = "expressions")]
     pub(super) fn input(&self, cursor: usize) -> Result<Option<Arc<Value>>, StepError> {
+        if let Some(input) = self.scope.set_input(cursor) {
+            return Ok(Some(input));
+        }
         self.scope.resolve(cursor)
     }
 
     /// Without the feature, no plan with a template gets here.
     #[cfg(not(feature = "expressions"))]
-    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "the same shape as with the feature")]
-    pub(super) fn input(&self, _: usize) -> Result<Option<Arc<Value>>, StepError> {
-        Ok(None)
+    #[allow(clippy::unnecessary_wraps, reason = "the same shape as with the feature")]
+    pub(super) fn input(&self, cursor: usize) -> Result<Option<Arc<Value>>, StepError> {
+        Ok(self.scope.set_input(cursor))
     }
 }

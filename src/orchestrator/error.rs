@@ -86,6 +86,14 @@ pub enum PlanError {
         /// A breaker whose name looks alike.
         similar: Option<String>,
     },
+    /// The run cannot be [tried again](crate::RetryRun). Nothing has run.
+    #[error("run {run_id} cannot be tried again: {fault}")]
+    NotRetried {
+        /// The run.
+        run_id: RunId,
+        /// Why.
+        fault: RetryFault,
+    },
     /// As many plans wait as may. Nothing has run; try again later.
     #[error("{capacity} plans wait already; try again later or raise the queue's capacity")]
     QueueFull {
@@ -194,6 +202,47 @@ impl PlanError {
     }
 }
 
+/// Why a run cannot be tried again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RetryFault {
+    /// It is in this state; only one that has failed, was cancelled or interrupted, or is held can be.
+    #[error("it is {0}")]
+    State(RunState),
+    /// What its steps did was undone, or some of it.
+    #[error("what its steps did was undone, or some of it; send its plan as a new run")]
+    Undone,
+    /// Its plan cannot be taken from what is stored.
+    #[error("{reason}, with `RetryRun::plan`")]
+    NeedsPlan {
+        /// Why not.
+        reason: String,
+    },
+    /// Its plan has no step with this id.
+    #[error("its plan has no step {step_id:?}")]
+    NoSuchStep {
+        /// The id that was given.
+        step_id: String,
+    },
+    /// The run did not come to this step: those before it have no results.
+    #[error("it did not come to step {step_id:?}; {completed} steps have completed")]
+    NotReached {
+        /// The step.
+        step_id: String,
+        /// How many have completed.
+        completed: usize,
+    },
+    /// It is not at this step that the run stands.
+    #[error("it does not stand at step {step_id:?}")]
+    NotAt {
+        /// The step that was given.
+        step_id: String,
+    },
+    /// There is no step that could take the input: it only waits, or none is left.
+    #[error("there is no step that could take the input")]
+    NoInput,
+}
+
 /// Why a control message about a run was not carried out.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -218,6 +267,32 @@ pub enum ControlError {
     Interrupted {
         /// The run.
         run_id: RunId,
+    },
+    /// The run is held at another step. Nothing is decided.
+    #[error("run {run_id} is held at step {held:?}, and not at {step_id:?}")]
+    OtherStep {
+        /// The run.
+        run_id: RunId,
+        /// The step that was given.
+        step_id: String,
+        /// The step that it is held at.
+        held: String,
+    },
+    /// What was given as the output of a step cannot be one. Nothing is decided.
+    #[error("run {run_id} cannot go on with the output that it was given")]
+    Refused {
+        /// The run.
+        run_id: RunId,
+        /// Why.
+        source: StepError,
+    },
+    /// The run cannot go on without the step at which it has failed.
+    #[error("run {run_id} cannot go on without its step")]
+    NotRetried {
+        /// The run.
+        run_id: RunId,
+        /// Why.
+        source: Box<PlanError>,
     },
     /// The orchestrator has no circuit breaker of this name.
     #[error("there is no circuit breaker {name:?}")]

@@ -38,7 +38,10 @@ impl Runner {
     pub(super) fn goes_on_after(&self, limit: &StepError) -> bool {
         let ends = self.watch.at.get().step.fallback || limit.kind() == FailureKind::Deadline;
         // There is no time left for a retry.
-        !ends && self.policy().is_some_and(|policy| policy.on_failure != Handling::Abort)
+        !ends
+            && self
+                .policy()
+                .is_some_and(|policy| !matches!(policy.on_failure, Handling::Abort | Handling::Hold))
     }
 
     /// What the policy has follow from a failure, and whether somebody is to be told of it.
@@ -54,7 +57,8 @@ impl Runner {
             return (Then::Retry(retry_at), escalate);
         }
         match policy.on_failure {
-            Handling::Abort | Handling::Hold => (Then::Abort, escalate),
+            Handling::Abort => (Then::Abort, escalate),
+            Handling::Hold => (Then::Hold, escalate),
             Handling::Fallback | Handling::FallbackNamed(_) => (Then::Fallback, escalate),
             Handling::Continue if at.pausing => (Then::Continue(Ahead::Go), escalate),
             Handling::Continue => (Then::Continue(self.next(at.cursor + 1, &Output::null())), escalate),

@@ -65,10 +65,15 @@ pub struct ContinueRun(pub RunId);
 pub(crate) struct Asker {
     pub(crate) run_id: RunId,
     accepted: oneshot::Sender<Result<(), PlanError>>,
-    outcome: oneshot::Sender<Outcome>,
+    outcomes: Vec<oneshot::Sender<Outcome>>,
 }
 
 impl Asker {
+    /// Nobody asks: the run goes on for those who wait for it anyway.
+    pub(crate) fn nobody(run_id: RunId, outcomes: Vec<oneshot::Sender<Outcome>>) -> Self {
+        Self { run_id, accepted: oneshot::channel().0, outcomes }
+    }
+
     fn refuse(self, error: PlanError) {
         let _ = self.accepted.send(Err(error));
     }
@@ -83,12 +88,12 @@ impl ExecutionOrchestrator {
     }
 
     /// Lets somebody wait for a run that is here, or finds its plan in memory first.
-    pub(crate) fn continue_run(&mut self, asker: Asker, ctx: &mut Context<Self>) {
+    pub(crate) fn continue_run(&mut self, mut asker: Asker, ctx: &mut Context<Self>) {
         if self.closing.is_some() {
             return asker.refuse(PlanError::ShuttingDown);
         }
         if let Some(active) = self.active.get_mut(&asker.run_id) {
-            active.outcomes.push(asker.outcome);
+            active.outcomes.append(&mut asker.outcomes);
             active.watch.accepted_by(asker.accepted);
             return;
         }
@@ -112,7 +117,7 @@ impl ExecutionOrchestrator {
     /// Memory told what it knows of a run that is to go on.
     pub(crate) fn known(
         &mut self,
-        asker: Asker,
+        mut asker: Asker,
         found: Result<Option<FoundRun>, MemoryError>,
         ctx: &mut Context<Self>,
     ) {
@@ -122,7 +127,7 @@ impl ExecutionOrchestrator {
         match found.and_then(|found| found.ok_or_else(unknown)).and_then(|found| self.stand_in(found)) {
             Ok(mut waiting) => {
                 waiting.accepted.push(asker.accepted);
-                waiting.outcomes.push(asker.outcome);
+                waiting.outcomes.append(&mut asker.outcomes);
                 self.admit(waiting, true, ctx);
             }
             Err(error) => asker.refuse(error),
@@ -189,7 +194,7 @@ impl Handler<ContinueRun> for ExecutionOrchestrator {
         self.catch_up(ctx);
         let (accepted, accepted_reply) = oneshot::channel();
         let (outcome, outcome_reply) = oneshot::channel();
-        self.continue_run(Asker { run_id: run_id.clone(), accepted, outcome }, ctx);
+        self.continue_run(Asker { run_id: run_id.clone(), accepted, outcomes: vec![outcome] }, ctx);
         Box::pin(async move {
             accepted_reply.await.unwrap_or(Err(PlanError::Stopped))?;
             Ok(RunHandle::new(run_id, outcome_reply))

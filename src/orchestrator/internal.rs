@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::error::PlanError;
 use super::going_on::Asker;
 use super::line::Ticket;
+use super::retrying::Retrier;
 use super::status::RunInfo;
 use crate::allocator::ResolveError;
 use crate::memory::{Claim, Committed, FoundRun, MemoryError};
@@ -31,6 +32,8 @@ pub(crate) enum Happened {
     Found { ticket: Ticket, found: Box<Result<Option<FoundRun>, MemoryError>> },
     /// The same, for a run of which only the id was given.
     Known { asker: Box<Asker>, found: Box<Result<Option<FoundRun>, MemoryError>> },
+    /// The same, for a run that is to be tried again.
+    Reopening { retrier: Box<Retrier>, claim: Claim, found: Box<Result<Option<FoundRun>, MemoryError>> },
     /// Memory told which runs are unfinished, and where the breakers stand.
     Recovered { found: Result<Unfinished, MemoryError> },
     /// That a run does not go on by itself was stored, or was not.

@@ -58,19 +58,25 @@ pub(crate) fn first(
     if policy.is_none() && deadline.is_none() {
         return None;
     }
-    let attempt = policy.and_then(|policy| policy.timeout).filter(|_| at.state == RunState::Running);
-    let attempt = attempt.zip(started).and_then(|(limit, started)| {
-        Some(Limit { at: started.checked_add(limit)?, after: limit, scope: Scope::Attempt })
-    });
+    let running = policy.filter(|_| at.state == RunState::Running);
+    let attempt = running.and_then(|policy| attempt(policy, started));
     let whole = policy.and_then(|policy| total(policy, at));
     // Of limits that come at the same time, the one that means more.
     [deadline.map(Deadline::limit), whole, attempt].into_iter().flatten().min_by_key(|limit| limit.at)
 }
 
+/// When an attempt that was started then must be done.
+pub(crate) fn attempt(policy: &Policy, started: Option<SystemTime>) -> Option<Limit> {
+    let limit = policy.timeout?;
+    Some(Limit { at: started?.checked_add(limit)?, after: limit, scope: Scope::Attempt })
+}
+
 /// When the step must be done, with all its attempts.
 pub(crate) fn total(policy: &Policy, at: Position) -> Option<Limit> {
     // A step that was paused before its first attempt has still its whole time, and its fallback comes on top.
-    if at.step.fallback || (at.attempt == 0 && at.state != RunState::Parked) {
+    // While somebody decides about it, its time does not pass.
+    let counts = (at.attempt > 0 || at.state == RunState::Parked) && at.state != RunState::Held;
+    if at.step.fallback || !counts {
         return None;
     }
     let limit = policy.total_timeout?;

@@ -3,10 +3,15 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+pub(crate) use self::held::{Decided, calls_again};
+use self::parts::{completed, is_last, next_place, said, step_id};
 pub(crate) use super::position::Position;
 use crate::event::{EventKind, SkipReason};
-use crate::plan::{CheckedPlan, Output};
-use crate::run::{RunState, StepFailure, StepProgress};
+use crate::plan::{CheckedPlan, Interruption, Output};
+use crate::run::{HoldReason, RunState, StepFailure, StepProgress};
+
+mod held;
+mod parts;
 
 /// What stands before the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +41,8 @@ pub(crate) enum Then {
     Fallback,
     /// The next step, before which this stands.
     Continue(Ahead),
+    /// Somebody has to decide.
+    Hold,
     /// The end of the plan.
     Abort,
 }
@@ -57,6 +64,10 @@ pub(crate) enum Input {
     Failed { failure: Arc<StepFailure>, then: Then, escalate: bool },
     /// What a run waited for is there, and it has a slot; or the condition of its step is true.
     Proceed(Ahead, SystemTime),
+    /// What was asked whether the attempt had its effect could not tell: somebody has to, and may be told why it could not.
+    Unverified(Option<Arc<StepFailure>>),
+    /// Somebody has decided about the step that is held.
+    Resolve(Decided),
     /// The run was cancelled while it waited, before the attempt was called, or by dropping its future.
     Cancel,
     /// The run was cancelled while blocking code runs, which cannot be dropped.
@@ -99,6 +110,25 @@ pub(crate) fn accept(plan: &CheckedPlan, slot: Option<Ahead>) -> Decision {
     }
 }
 
+/// A run that was over, or held, is accepted again, in its next generation. `at`: where that begins, which is behind `from` if
+/// that step is skipped.
+pub(crate) fn retry(
+    plan: &CheckedPlan,
+    at: Position,
+    (generation, from): (u32, usize),
+    slot: Option<Ahead>,
+) -> Decision {
+    let task_id = plan.get(from).map(|step| Arc::clone(&step.id));
+    let mut events = said(EventKind::PlanRetried { generation, task_id: task_id.clone(), completed: from });
+    if let Some(task_id) = task_id.filter(|_| at.cursor > from) {
+        events.push(EventKind::TaskSkipped { task_id, reason: SkipReason::Operator });
+    }
+    match slot {
+        Some(ahead) => enter(plan, at, ahead, events),
+        None => Decision::new(at, events),
+    }
+}
+
 /// The transition table. `None`: the input means nothing in that state. `known` is the failure that is stored of the step.
 pub(crate) fn decide(
     plan: &CheckedPlan,
@@ -106,7 +136,7 @@ pub(crate) fn decide(
     known: Option<&Arc<StepFailure>>,
     input: Input,
 ) -> Option<Decision> {
-    let mut decision = transition(plan, at, input)?;
+    let mut decision = transition(plan, at, known, input)?;
     let to = decision.to;
     // The failure of the last attempt stays known until there is another attempt, and in that of the fallback.
     let same = to.cursor == at.cursor && (to.attempt == at.attempt || to.step.fallback);
@@ -117,9 +147,14 @@ pub(crate) fn decide(
     Some(decision)
 }
 
-fn transition(plan: &CheckedPlan, at: Position, input: Input) -> Option<Decision> {
-    use RunState::{BackingOff, Interrupted, Parked, Paused, Queued, Running, Stopping};
-    let waits = matches!(at.state, Queued | BackingOff | Parked | Paused | Interrupted);
+fn transition(
+    plan: &CheckedPlan,
+    at: Position,
+    known: Option<&Arc<StepFailure>>,
+    input: Input,
+) -> Option<Decision> {
+    use RunState::{BackingOff, Held, Interrupted, Parked, Paused, Queued, Running, Stopping};
+    let waits = matches!(at.state, Queued | BackingOff | Parked | Paused | Held | Interrupted);
     let decision = match (at.state, input) {
         (Queued, Input::Start(ahead, now)) if at.is_started() => {
             go_on(plan, at, ahead.decided(), now, Vec::new())
@@ -128,18 +163,25 @@ fn transition(plan: &CheckedPlan, at: Position, input: Input) -> Option<Decision
         (BackingOff | Parked, Input::Proceed(ahead, now)) => {
             proceed(plan, at, ahead.decided(), now, Vec::new())
         }
-        (Running, Input::Proceed(ahead, _)) if at.attempt == 0 => enter(plan, at, ahead, Vec::new()),
+        (Running, Input::Proceed(ahead, _)) if at.attempt == 0 || at.step.verifying => {
+            enter(plan, at, ahead, Vec::new())
+        }
         (Queued | Running, Input::Skip(ahead)) if at.attempt == 0 && at.is_started() => {
             let skipped =
                 EventKind::TaskSkipped { task_id: step_id(plan, at), reason: SkipReason::Condition };
             next_step(plan, at, ahead, said(skipped))
         }
         (Queued | Running | BackingOff | Interrupted, Input::Resume(ahead, now)) => {
-            resume(plan, at, ahead, now)
+            resume(plan, at, known, ahead, now)
         }
         // Its cancellation was acknowledged, and the code that it waited for is gone with its process.
         (Stopping, Input::Resume(..)) if !at.expired => cancel_attempt(plan, at),
-        (Queued | Running | BackingOff | Parked | Paused | Interrupted, Input::Interrupt { reason }) => {
+        (Running | Stopping, Input::Unverified(failure)) if at.step.verifying => {
+            let held = held::hold(plan, at, HoldReason::Unverified, Vec::new());
+            Decision { failure, ..held }
+        }
+        (Held, Input::Resolve(decided)) => held::resolve(plan, at, decided),
+        (_, Input::Interrupt { reason }) if waits || at.state == Running => {
             let to = Position { state: Interrupted, pausing: at.pausing || at.state == Paused, ..at };
             let events = said(EventKind::PlanInterrupted { reason: Arc::clone(&reason) });
             Decision { reason: Some(reason), ..Decision::new(to, events) }
@@ -150,8 +192,7 @@ fn transition(plan: &CheckedPlan, at: Position, input: Input) -> Option<Decision
         }
         (Running | Stopping, Input::Completed { output, .. }) => {
             let events = said(completed(plan, at, output));
-            let to = Position { cursor: at.cursor + 1, attempt: 0, step: StepProgress::default(), ..at };
-            finish(plan, to, RunState::Cancelled, None, events)
+            finish(plan, next_place(at), RunState::Cancelled, None, events)
         }
         // Code that was told to stop mostly ends with an error that says so.
         (Stopping, Input::Failed { .. }) if !at.expired => cancel_attempt(plan, at),
@@ -163,7 +204,7 @@ fn transition(plan: &CheckedPlan, at: Position, input: Input) -> Option<Decision
         {
             fail(plan, at, failure, then, escalate)
         }
-        (Running | BackingOff, Input::Cancel) => cancel_attempt(plan, at),
+        (Running | BackingOff | Held, Input::Cancel) => cancel_attempt(plan, at),
         (Queued | Parked | Paused | Interrupted, Input::Cancel) => {
             finish(plan, at, RunState::Cancelled, None, Vec::new())
         }
@@ -208,9 +249,15 @@ fn begin(plan: &CheckedPlan, at: Position, ahead: Ahead, mut events: Vec<EventKi
     enter(plan, at, ahead, events)
 }
 
-/// Goes on where the run was cut off: completed steps count, and the one that may have been in flight is called again,
-/// as another attempt.
-fn resume(plan: &CheckedPlan, at: Position, ahead: Ahead, now: SystemTime) -> Decision {
+/// Goes on where the run was cut off: completed steps count, and the policy of the one that may have been in flight says what
+/// becomes of it: mostly that it is called again, as another attempt.
+fn resume(
+    plan: &CheckedPlan,
+    at: Position,
+    known: Option<&Arc<StepFailure>>,
+    ahead: Ahead,
+    now: SystemTime,
+) -> Decision {
     if !at.is_started() {
         return begin(plan, at, ahead, Vec::new());
     }
@@ -218,7 +265,14 @@ fn resume(plan: &CheckedPlan, at: Position, ahead: Ahead, now: SystemTime) -> De
     events.push(EventKind::PlanResumed { completed: at.cursor });
     let completed = (0..at.cursor).filter_map(|index| plan.get(index));
     events.extend(completed.map(|step| EventKind::TaskRecovered { task_id: Arc::clone(&step.id) }));
-    go_on(plan, at, ahead, now, events)
+    if let Some(reason) = at.step.held {
+        return held::hold(plan, at, reason, events);
+    }
+    match held::interruption(plan, at, known) {
+        Interruption::Rerun => go_on(plan, at, ahead, now, events),
+        Interruption::Hold => held::hold(plan, at, HoldReason::Interrupted, events),
+        Interruption::Verify | Interruption::VerifyNamed(_) => held::verify(plan, at, events),
+    }
 }
 
 /// Goes on after a wait that may not be over.
@@ -251,13 +305,13 @@ fn proceed(
 
 /// Goes on to the next step, whose start rides along, or ends the run if there is none.
 fn next_step(plan: &CheckedPlan, at: Position, ahead: Ahead, events: Vec<EventKind>) -> Decision {
-    let to = Position { cursor: at.cursor + 1, attempt: 0, step: StepProgress::default(), ..at };
-    enter(plan, to, ahead, events)
+    enter(plan, next_place(at), ahead, events)
 }
 
 /// Another attempt of the step at the cursor, unless something stands before it.
 fn enter(plan: &CheckedPlan, at: Position, ahead: Ahead, mut events: Vec<EventKind>) -> Decision {
-    let at = Position { state: RunState::Running, expired: false, ..at };
+    let step = StepProgress { verifying: false, ..at.step };
+    let at = Position { state: RunState::Running, expired: false, step, ..at };
     let Some(step) = plan.get(at.cursor) else {
         return finish(plan, at, RunState::Completed, None, events);
     };
@@ -299,7 +353,8 @@ fn fail(plan: &CheckedPlan, at: Position, failure: Arc<StepFailure>, then: Then,
         let reason = Arc::from(&*failure.message);
         events.push(EventKind::EscalationNeeded { task_id: Arc::clone(&task_id), reason });
     }
-    let at = Position { state: RunState::Running, expired: false, ..at };
+    let step = StepProgress { verifying: false, ..at.step };
+    let at = Position { state: RunState::Running, expired: false, step, ..at };
     match then {
         Then::Retry(_) => {
             let step = StepProgress { until: next_attempt_at, ..at.step };
@@ -314,6 +369,7 @@ fn fail(plan: &CheckedPlan, at: Position, failure: Arc<StepFailure>, then: Then,
             events.push(EventKind::TaskSkipped { task_id, reason: SkipReason::Failed });
             next_step(plan, at, ahead, events)
         }
+        Then::Hold => held::hold(plan, at, HoldReason::Failed, events).because(failure),
         Then::Abort => finish(plan, at, RunState::Failed, Some(failure), events),
     }
 }
@@ -340,28 +396,9 @@ fn finish(
         None if state == RunState::Completed => EventKind::PlanCompleted {},
         None => EventKind::PlanCancelled {},
     });
-    let step = StepProgress { until: None, ..at.step };
+    let step = StepProgress { until: None, verifying: false, held: None, ..at.step };
     let to = Position { state, step, pausing: false, expired: false, ..at };
     Decision { failure: failed, ..Decision::new(to, events) }
-}
-
-/// A first event, with room for the one that mostly follows.
-fn said(kind: EventKind) -> Vec<EventKind> {
-    let mut events = Vec::with_capacity(2);
-    events.push(kind);
-    events
-}
-
-fn is_last(plan: &CheckedPlan, at: Position) -> bool {
-    at.cursor + 1 == plan.len()
-}
-
-fn completed(plan: &CheckedPlan, at: Position, result: Output) -> EventKind {
-    EventKind::TaskCompleted { task_id: step_id(plan, at), result }
-}
-
-fn step_id(plan: &CheckedPlan, at: Position) -> Arc<str> {
-    plan.get(at.cursor).map_or_else(|| Arc::from(""), |step| Arc::clone(&step.id))
 }
 
 #[cfg(test)]

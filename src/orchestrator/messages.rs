@@ -244,6 +244,8 @@ pub enum PauseOutcome {
     Pausing,
     /// The run is being cancelled, and waits for blocking code only.
     Stopping,
+    /// The run is held, and waits for somebody's decision anyway.
+    Held,
     /// The run had come to this end before.
     Finished(RunState),
 }
@@ -252,6 +254,7 @@ impl PauseOutcome {
     pub(crate) fn of(at: Position) -> Self {
         match at.state {
             RunState::Paused => Self::Paused,
+            RunState::Held => Self::Held,
             RunState::Stopping if !at.expired => Self::Stopping,
             state if state.is_final() => Self::Finished(state),
             _ => Self::Pausing,

@@ -17,6 +17,7 @@ mod breakers;
 mod burst;
 mod conditions;
 mod control;
+mod deciding;
 mod error;
 mod failing;
 mod going_on;
@@ -30,21 +31,25 @@ mod messages;
 mod position;
 mod recovery;
 mod resolving;
+mod retrying;
 mod runner;
 mod shutdown;
 mod slots;
 mod status;
 mod steering;
+mod verifying;
 mod waiting;
 mod watch;
 
 pub use abandoned::AbandonedCall;
 pub use actor::ExecutionOrchestrator;
-pub use error::{ControlError, PlanError};
+pub use deciding::{ResolveOutcome, ResolveStep, SkipStep, StepOutcome};
+pub use error::{ControlError, PlanError, RetryFault};
 pub use going_on::{ContinueRun, Recover};
 pub use messages::{
     Breakers, CancelOutcome, CancelPlan, ExecutePlan, ListAbandoned, ListPlans, PauseOutcome, PausePlan,
     PlanStatus, ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RunHandle, Shutdown, ShutdownReport,
     SubmitPlan,
 };
+pub use retrying::{OnMismatch, RetryFrom, RetryRun};
 pub use status::{CurrentStep, RunInfo};

@@ -24,7 +24,7 @@ impl Position {
         state: RunState::Queued,
         cursor: 0,
         attempt: 0,
-        step: StepProgress { since: None, until: None, fallback: false, verifying: false },
+        step: StepProgress { since: None, until: None, fallback: false, verifying: false, held: None },
         pausing: false,
         expired: false,
     };

@@ -230,6 +230,7 @@ impl ExecutionOrchestrator {
         for (run_id, request) in std::mem::take(&mut self.to_steer) {
             self.steer(run_id, request, ctx);
         }
+        self.retry_again(ctx);
     }
 
     /// Puts a run that was unfinished into the line.
@@ -320,9 +321,11 @@ impl Waiting {
     /// Goes on from where memory says the run is.
     fn take_up(&mut self, found: FoundRun) {
         self.at = Position::of(&found.record);
-        let RunRecord { reason, durability, failure, deadline, accepted_at, .. } = found.record;
+        let RunRecord { reason, durability, failure, deadline, accepted_at, generation, set_inputs, .. } =
+            found.record;
         (self.reason, self.failure, self.recovered, self.overdue) = (reason, failure, true, false);
         self.outputs = found.outputs;
+        (self.generation, self.set_inputs) = (generation, set_inputs);
         self.durability = self.durability.or(durability);
         // That of the run counts, and not that of whoever asks for it.
         let after = |at: SystemTime| at.duration_since(accepted_at).unwrap_or_default();

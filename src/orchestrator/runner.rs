@@ -7,9 +7,11 @@ use std::time::SystemTime;
 use actix::WeakAddr;
 use actix::dev::RecipientRequest;
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use super::actor::ExecutionOrchestrator;
 use super::breakers::{self, BreakerSet, Change, Gate};
+use super::deciding::{self, StepOutcome};
 use super::error::{ControlError, PlanError};
 use super::internal::Callables;
 use super::limit::{self, Deadline, Limit};
@@ -117,7 +119,9 @@ impl Runner {
             let flow = match self.watch.at.get().state {
                 RunState::Running => self.attempt().await?,
                 RunState::BackingOff => self.back_off().await?,
-                RunState::Queued | RunState::Parked | RunState::Paused => self.stand_aside().await?,
+                RunState::Queued | RunState::Parked | RunState::Paused | RunState::Held => {
+                    self.stand_aside().await?
+                }
                 // Only after a restart: the code that had come to its limit is gone with its process.
                 RunState::Stopping => match self.watch.failure.take() {
                     Some(failure) => Flow::Turn(self.failed(StepError::recorded(&failure))),
@@ -197,7 +201,12 @@ impl Runner {
 
     /// Stores a decision that comes from outside, while the run is at something.
     pub(super) async fn move_to(&mut self, decision: Decision) -> Result<(), MemoryError> {
-        let sent = self.send(decision, Yield::default());
+        self.move_with(decision, Yield::default()).await
+    }
+
+    /// The same, with what it produces.
+    pub(super) async fn move_with(&mut self, decision: Decision, produced: Yield) -> Result<(), MemoryError> {
+        let sent = self.send(decision, produced);
         let since = self.watch.since.get();
         let was_running = self.watch.at.get().state == RunState::Running;
         self.stored(sent).await?;
@@ -245,13 +254,25 @@ impl Runner {
     pub(super) async fn serve(&mut self, request: Request) -> Result<Option<Flow>, PlanError> {
         let at = self.watch.at.get();
         match request {
+            Request::Reopen(retrier) if at.state == RunState::Held => {
+                self.watch.retriers.borrow_mut().push(*retrier);
+                Err(self.left(at.state, "it is tried again"))
+            }
+            Request::Reopen(retrier) => {
+                retrier.too_late(at.state);
+                Ok(None)
+            }
             Request::Leave if self.slot => Ok(None),
-            Request::Leave => {
-                let (run_id, state) = (self.scope.run_id.clone(), at.state);
-                let reason = format!(
-                    "the orchestrator shut down while it was {state}; it goes on from there when it is taken up again"
-                );
-                Err(PlanError::Interrupted { run_id, reason })
+            Request::Leave => Err(self.left(at.state, "the orchestrator shut down")),
+            Request::Resolve(decision, reply) => Box::pin(self.resolve(decision, reply)).await,
+            Request::RetryNow(reply) if at.state == RunState::Held => {
+                let (resolved, outcome) = oneshot::channel();
+                let step_id = self.plan().get(at.cursor).map_or_else(String::new, |step| step.id.to_string());
+                let rerun = deciding::Decision { step_id, outcome: Some(StepOutcome::Rerun) };
+                let flow = Box::pin(self.resolve(rerun, resolved)).await;
+                let answer = outcome.await.unwrap_or(Err(ControlError::Stopped));
+                let _ = reply.send(answer.map(|_| RetryOutcome::Retrying));
+                flow
             }
             Request::RetryNow(reply) => {
                 let waits = matches!(at.state, RunState::BackingOff | RunState::Parked);
@@ -312,6 +333,12 @@ impl Runner {
         Err(PlanError::failed(run_id, step_id, cursor, attempt, completed, source))
     }
 
+    /// It goes no further here, and stays as it is stored.
+    fn left(&self, state: RunState, why: &str) -> PlanError {
+        let reason = format!("{why} while it was {state}; it goes on from there when it is taken up again");
+        PlanError::Interrupted { run_id: self.scope.run_id.clone(), reason }
+    }
+
     pub(super) fn interrupted(&self, reason: &str) -> PlanError {
         log::error!(target: "lunacore::run", run_id = self.scope.run_id.as_str(); "interrupted: {reason}");
         PlanError::Interrupted { run_id: self.scope.run_id.clone(), reason: reason.to_owned() }
@@ -347,4 +374,13 @@ pub(super) fn produce(
     };
     let artifacts = staged.into_iter().map(of_step).collect();
     Ok(Yield { output: Some(StepOutput::new(step, Arc::clone(step_id), output.clone())), artifacts })
+}
+
+/// What a step leaves that somebody has skipped.
+pub(super) fn skip(step: usize, step_id: &Arc<str>) -> Result<Yield, StepError> {
+    let mut skipped = produce(step, step_id, &Output::null(), Vec::new())?;
+    if let Some(output) = &mut skipped.output {
+        output.skipped = true;
+    }
+    Ok(skipped)
 }

@@ -48,7 +48,7 @@ impl ExecutionOrchestrator {
 
     fn begin_shutdown(&mut self, shutdown: Shutdown, ctx: &mut Context<Self>) {
         self.closing.get_or_insert_default();
-        self.leave(&[RunState::Paused]);
+        self.leave(&[RunState::Paused, RunState::Held]);
         let Shutdown { drain, timeout } = shutdown;
         // Draining ends with a cancellation, which has its own grace; without draining, the timeout is the grace.
         let until_end = if drain {
@@ -73,7 +73,7 @@ impl ExecutionOrchestrator {
             // Those who wait for the run are answered when it ends; nobody waits for the cancellation itself.
             drop(self.cancel(&run_id, ctx));
         }
-        let aside = [RunState::Paused, RunState::Parked, RunState::Queued];
+        let aside = [RunState::Paused, RunState::Held, RunState::Parked, RunState::Queued];
         self.leave(&aside);
         let stays =
             |active: &Active| aside.contains(&active.watch.at.get().state) && active.place != Place::Slot;

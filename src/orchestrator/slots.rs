@@ -56,14 +56,14 @@ impl ExecutionOrchestrator {
         let (at, now) = (waiting.at, self.clock.now());
         let (ahead, mut gate) = if at.attempt == 0 && waiting.plan.condition(at.cursor).is_some() {
             (Ahead::Check, Gate::default())
-        } else if at.asks_breaker(now) {
+        } else if at.asks_breaker(now) && machine::calls_again(&waiting.plan, at, waiting.failure.as_ref()) {
             breakers::ahead(&self.breakers, &waiting.plan, at.cursor, now, false)
         } else {
             (Ahead::Go, Gate::default())
         };
         let changes: Vec<Change> = gate.change.take().into_iter().collect();
         let started = match at.state {
-            _ if !accepted => Some(machine::accept(&waiting.plan, Some(ahead))),
+            _ if !accepted => Some(waiting.acceptance(Some(ahead))),
             // The task sees to what the limit leads to that its last attempt had come to.
             RunState::Stopping => None,
             _ => {
@@ -79,7 +79,7 @@ impl ExecutionOrchestrator {
             // Sent here, for the order of the line too.
             Sent::new(to, failure, self.links.commit.send(commit))
         });
-        if !accepted {
+        if !accepted && waiting.reopen.is_none() {
             waiting.at = Position::QUEUED;
         }
         self.launch(waiting, Some(first), gate, ctx);
@@ -110,6 +110,7 @@ impl ExecutionOrchestrator {
         let report = self.links.progress_reporter(run_id.clone());
         let plan = Arc::clone(&waiting.plan);
         let scope = RunScope::new(run_id.clone(), plan, waiting.outputs, report);
+        let scope = scope.in_generation(waiting.generation, waiting.set_inputs);
         #[cfg(feature = "expressions")]
         let scope = scope.in_surroundings(self.surroundings.clone());
         let scope = Arc::new(scope);
@@ -171,7 +172,8 @@ impl ExecutionOrchestrator {
             active.place = Place::Aside;
             self.line.step_aside();
         }
-        if self.closing.is_some() && active.watch.at.get().state == RunState::Paused {
+        if self.closing.is_some() && matches!(active.watch.at.get().state, RunState::Paused | RunState::Held)
+        {
             // Nobody will tell it to go on.
             active.watch.ask(Request::Leave);
         }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 use super::machine::Position;
 use super::watch::Watch;
 use crate::plan::CheckedPlan;
-use crate::run::{RunId, RunRecord, RunState, StepFailure};
+use crate::run::{HoldReason, RunId, RunRecord, RunState, StepFailure};
 
 /// How a run is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct RunInfo {
     pub position: Option<usize>,
     /// The step in flight, or waited for, while there is one that was tried.
     pub current: Option<CurrentStep>,
+    /// Why somebody has to decide about the current step, if somebody has to.
+    pub held: Option<HoldReason>,
     /// It was told to pause, and does before the next attempt, or has.
     pub pausing: bool,
     /// When its next attempt may start, while it waits for that: when it backs off, and when it is parked.
@@ -58,6 +60,7 @@ impl RunInfo {
             state: RunState::Queued,
             position,
             current: None,
+            held: None,
             pausing: false,
             until: None,
             steps: plan.len(),
@@ -78,9 +81,9 @@ impl RunInfo {
             since,
         });
         let failure = watch.failure.borrow().clone();
-        let (pausing, until) = (at.pausing, at.step.until);
+        let (pausing, until, held) = (at.pausing, at.step.until, at.step.held);
         let info = Self::queued(run_id, plan, None);
-        Self { state: at.state, completed: at.cursor, current, failure, pausing, until, ..info }
+        Self { state: at.state, completed: at.cursor, current, failure, pausing, until, held, ..info }
     }
 
     pub(crate) fn interrupted(
@@ -102,6 +105,7 @@ impl From<RunRecord> for RunInfo {
             state: record.state,
             position: None,
             current: None,
+            held: record.step.held,
             pausing: record.pausing,
             until: record.step.until,
             steps: record.steps,

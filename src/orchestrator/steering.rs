@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use super::actor::ExecutionOrchestrator;
 use super::breakers::Change;
 use super::control::record_of;
+use super::deciding::Decision;
 use super::error::ControlError;
 use super::messages::{
     Breakers, ListAbandoned, PauseOutcome, PausePlan, ResumeOutcome, ResumePlan, RetryNow, RetryOutcome,
@@ -39,8 +40,11 @@ impl ExecutionOrchestrator {
             let concerned = match request {
                 Request::Pause(_) => true,
                 Request::Resume(_) => waiting.at.pausing,
-                Request::RetryNow(_) => matches!(state, RunState::BackingOff | RunState::Parked),
-                Request::Leave => false,
+                Request::RetryNow(_) => {
+                    matches!(state, RunState::BackingOff | RunState::Parked | RunState::Held)
+                }
+                Request::Resolve(..) => state == RunState::Held,
+                Request::Reopen(_) | Request::Leave => false,
             };
             if waiting.requests.is_empty() && !concerned {
                 return request.too_late(state);
@@ -51,6 +55,9 @@ impl ExecutionOrchestrator {
         if !self.is_settled(&run_id) {
             self.to_steer.push((run_id, request));
             return;
+        }
+        if let Request::Resolve(Decision { step_id, outcome: None }, reply) = request {
+            return self.skip_failed(run_id, step_id, reply, ctx);
         }
         let record = self.links.get_run.send(GetRun(run_id.clone()));
         actix::spawn(async move {

@@ -1,17 +1,19 @@
 //! A plan that waits in the line, and what it takes with it when it leaves.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::control::Cancelled;
 use super::error::PlanError;
 use super::internal::Callables;
 use super::limit::Deadline;
-use super::machine::{self, Input, Position, Then};
+use super::machine::{self, Ahead, Input, Position, Then};
 use super::runner::{Outcome, commit_of};
 use super::watch::Request;
-use crate::memory::{Claim, Commit, NewRun};
+use crate::memory::{Claim, Commit, NewRun, Reopen, StepOutput};
 use crate::plan::{CheckedPlan, Output, StepError};
 use crate::project::Project;
 use crate::run::{Durability, RunId, RunState, StepFailure};
@@ -38,6 +40,14 @@ pub(crate) struct Waiting {
     pub(crate) reason: Option<Arc<str>>,
     /// The outputs of the steps that it has behind it.
     pub(crate) outputs: Vec<Output>,
+    /// Which generation of the run it is.
+    pub(crate) generation: u32,
+    /// Inputs that take the place of those in the plan.
+    pub(crate) set_inputs: BTreeMap<usize, Arc<Value>>,
+    /// What its generation begins with, as long as that is not stored.
+    pub(crate) reopen: Option<Box<Reopen>>,
+    /// It was held here until now, and is again if it is refused.
+    pub(crate) was_held: bool,
     /// Our right to run it.
     pub(crate) claim: Claim,
     /// Who is to be told that it is accepted.
@@ -69,6 +79,10 @@ impl Waiting {
             overdue: false,
             reason: None,
             outputs: Vec::new(),
+            generation: 1,
+            set_inputs: BTreeMap::new(),
+            reopen: None,
+            was_held: false,
             claim,
             accepted: Vec::new(),
             outcomes: Vec::new(),
@@ -137,9 +151,26 @@ impl Waiting {
         commit_of(&self.run_id, &self.project, self.durability, decision)
     }
 
-    /// A commit that also stores the run itself.
+    /// What its acceptance leads to: with a slot and what stands before its first step, or in the line.
+    pub(crate) fn acceptance(&self, slot: Option<Ahead>) -> machine::Decision {
+        match &self.reopen {
+            None => machine::accept(&self.plan, slot),
+            Some(reopen) => machine::retry(&self.plan, self.at, (reopen.generation, reopen.from), slot),
+        }
+    }
+
+    /// A commit that also stores the run itself, or its next generation.
     pub(crate) fn accepting(&self, decision: machine::Decision) -> Box<Commit> {
         let mut commit = self.commit(decision);
+        if let Some(reopen) = &self.reopen {
+            let skipped = self.plan.get(reopen.from).filter(|_| self.at.cursor > reopen.from);
+            commit.output = skipped.map(|step| {
+                let null = StepOutput::new(reopen.from, Arc::clone(&step.id), Output::null());
+                StepOutput { skipped: true, ..null }
+            });
+            commit.reopen = Some(reopen.clone());
+            return commit;
+        }
         let mut new = NewRun::new(self.plan.record().clone(), self.claim.clone());
         (new.durability, new.deadline) = (self.durability, self.deadline.map(|deadline| deadline.at));
         commit.accept = Some(Box::new(new));

@@ -9,9 +9,11 @@ use std::time::SystemTime;
 use tokio::sync::{Notify, oneshot};
 
 use super::control::Cancelled;
+use super::deciding::{Decision, ResolveOutcome};
 use super::error::{ControlError, PlanError};
 use super::machine::Position;
 use super::messages::{PauseOutcome, ResumeOutcome, RetryOutcome};
+use super::retrying::Retrier;
 use crate::run::{RunState, StepFailure};
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, ControlError>>;
@@ -21,6 +23,10 @@ pub(crate) enum Request {
     Pause(Reply<PauseOutcome>),
     Resume(Reply<ResumeOutcome>),
     RetryNow(Reply<RetryOutcome>),
+    /// That something is decided about the step that it is held at.
+    Resolve(Decision, Reply<ResolveOutcome>),
+    /// To be tried again from what is stored, if it is held.
+    Reopen(Box<Retrier>),
     /// To be left as it is stored: the orchestrator shuts down.
     Leave,
 }
@@ -32,6 +38,8 @@ impl Request {
             Self::Pause(reply) => drop(reply.send(Ok(PauseOutcome::Finished(state)))),
             Self::Resume(reply) => drop(reply.send(Ok(ResumeOutcome::NotPaused(state)))),
             Self::RetryNow(reply) => drop(reply.send(Ok(RetryOutcome::NotWaiting(state)))),
+            Self::Resolve(_, reply) => drop(reply.send(Ok(ResolveOutcome::NotHeld(state)))),
+            Self::Reopen(retrier) => retrier.too_late(state),
             Self::Leave => {}
         }
     }
@@ -41,6 +49,8 @@ impl Request {
             Self::Pause(reply) => drop(reply.send(Err(error))),
             Self::Resume(reply) => drop(reply.send(Err(error))),
             Self::RetryNow(reply) => drop(reply.send(Err(error))),
+            Self::Resolve(_, reply) => drop(reply.send(Err(error))),
+            Self::Reopen(retrier) => retrier.refuse(PlanError::Stopped),
             Self::Leave => {}
         }
     }
@@ -57,6 +67,8 @@ pub(crate) struct Watch {
     pub(crate) cancels: RefCell<Vec<oneshot::Sender<Cancelled>>>,
     /// Who is to be told that the run is accepted, while that has still to be stored.
     accepts: RefCell<Vec<oneshot::Sender<Result<(), PlanError>>>>,
+    /// Who tries it again, once it is left for that.
+    pub(crate) retriers: RefCell<Vec<Retrier>>,
     requests: RefCell<VecDeque<Request>>,
     poke: Notify,
 }
@@ -65,7 +77,8 @@ impl Watch {
     pub(crate) fn new(at: Position, accepts: Vec<oneshot::Sender<Result<(), PlanError>>>) -> Rc<Self> {
         let (at, since, accepts) = (Cell::new(at), Cell::new(None), RefCell::new(accepts));
         let (cancels, requests, poke) = (RefCell::default(), RefCell::default(), Notify::new());
-        Rc::new(Self { at, since, failure: RefCell::default(), cancels, accepts, requests, poke })
+        let (failure, retriers) = (RefCell::default(), RefCell::default());
+        Rc::new(Self { at, since, failure, cancels, accepts, retriers, requests, poke })
     }
 
     /// Tells one more that the run is accepted, as soon as it is.

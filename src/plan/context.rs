@@ -78,7 +78,7 @@ impl StepContext {
     /// service that is given it with each request can tell a repetition from a new request.
     ///
     /// Run id, generation and step id, each with all but ASCII letters, digits, `-`, `.`, `_` and `~` percent-encoded
-    /// (RFC 3986), with `/` between them. The generation is 1.
+    /// (RFC 3986), with `/` between them. The generation is 1, and one more with each [retry of the run](crate::RetryRun).
     ///
     /// ```
     /// use lunacore::{Engine, ExecutePlan, Step, StepContext};
@@ -94,7 +94,7 @@ impl StepContext {
     pub fn idempotency_key(&self) -> String {
         let mut key = String::new();
         percent_encode(self.run_id().as_str(), &mut key);
-        key.push_str("/1/");
+        key.push_str(&format!("/{}/", self.scope.generation));
         percent_encode(self.step_id(), &mut key);
         key
     }

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
@@ -25,6 +26,9 @@ pub(crate) struct RunScope {
     /// Takes secrets out of what leaves the run.
     redactor: Mutex<Arc<Redactor>>,
     outputs: Mutex<Vec<Output>>,
+    pub(super) generation: u32,
+    /// Inputs that take the place of those in the plan, by the place of the step.
+    pub(super) set_inputs: BTreeMap<usize, Arc<Value>>,
     pub(super) in_flight: Mutex<InFlight>,
 }
 
@@ -66,8 +70,20 @@ impl RunScope {
             surroundings: Surroundings::default(),
             redactor: Mutex::default(),
             outputs: Mutex::new(outputs),
+            generation: 1,
+            set_inputs: BTreeMap::new(),
             in_flight: Mutex::default(),
         }
+    }
+
+    /// Sets which generation of the run it is, and the inputs that retries have set.
+    pub(crate) fn in_generation(self, generation: u32, set_inputs: BTreeMap<usize, Arc<Value>>) -> Self {
+        Self { generation, set_inputs, ..self }
+    }
+
+    /// The input that a retry has set for a step.
+    pub(crate) fn set_input(&self, index: usize) -> Option<Arc<Value>> {
+        self.set_inputs.get(&index).cloned()
     }
 
     /// Opens an attempt: only its context may stage artifacts until the next `take_staged`.

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Durability, RunId, RunState, StepFailure};
+use super::{Durability, HoldReason, RunId, RunState, StepFailure};
 use crate::id::rfc3339;
 use crate::project::Project;
 
@@ -22,6 +22,8 @@ pub struct StepProgress {
     pub fallback: bool,
     /// The attempt was cut off, and it is being asked whether it had its effect.
     pub verifying: bool,
+    /// Why somebody has to decide about it, if somebody has to.
+    pub held: Option<HoldReason>,
 }
 
 /// How far a run is with undoing what its steps did, or how far it came.

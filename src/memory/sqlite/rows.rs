@@ -13,7 +13,7 @@ use crate::artifact::ArtifactData;
 use crate::plan::Output;
 use crate::project::Project;
 use crate::resilience::BreakerRecord;
-use crate::run::{Durability, RunId, RunRecord, RunState};
+use crate::run::{Durability, HoldReason, RunId, RunRecord, RunState};
 
 /// What is later has no RFC 3339 form: the end of the year 9999.
 const LAST_TIME: u64 = 253_402_300_799_999_999;
@@ -62,7 +62,7 @@ macro_rules! record_columns {
          ifnull(step_since, ifnull((SELECT at FROM steps WHERE run = runs.no ORDER BY step DESC LIMIT 1), \
          started_at)), \
          ifnull((SELECT step + 1 FROM steps WHERE run = runs.no ORDER BY step DESC LIMIT 1), 0), \
-         verifying, generation, undoing, set_inputs"
+         verifying, generation, undoing, set_inputs, held"
     };
 }
 pub(super) use record_columns;
@@ -93,6 +93,7 @@ pub(super) fn record(row: &Row<'_>) -> Read<(i64, RunRecord)> {
     record.generation = integer(row, 22)?;
     record.undoing = optional_text(row, 23)?.map(serde_json::from_str).transpose()?.map(Arc::new);
     record.set_inputs = optional_text(row, 24)?.map(serde_json::from_str).transpose()?.unwrap_or_default();
+    record.step.held = optional_text(row, 25)?.map(hold_reason).transpose()?;
     Ok((no, record))
 }
 
@@ -123,6 +124,10 @@ fn project(tenant: &str, project: &str) -> Project {
 
 fn durability(word: &str) -> Read<Durability> {
     of_word(word).map_err(|_| format!("durability cannot be {word:?}").into())
+}
+
+fn hold_reason(word: &str) -> Read<HoldReason> {
+    of_word(word).map_err(|_| format!("the reason for a hold cannot be {word:?}").into())
 }
 
 fn state(word: &str) -> Read<RunState> {

@@ -8,7 +8,7 @@ use super::error::Fault;
 use super::rows::{micros, number};
 use crate::memory::commit::{NewRun, Reopen, RunUpdate, describe};
 use crate::project::Project;
-use crate::run::{Durability, RunId, RunRecord, RunState};
+use crate::run::{Durability, HoldReason, RunId, RunRecord, RunState};
 
 /// A run that is not in a final state.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ pub(super) fn insert(
 pub(super) fn update(connection: &Connection, run: &Run, moment: Moment) -> Result<(), Fault> {
     let sql = "UPDATE runs SET state = ?2, attempt = ?3, failure = ?4, reason = ?5, started_at = ?6, \
                finished_at = ?7, last_seq = ?8, step_since = ?9, step_until = ?10, fallback = ?11, pausing = ?12, \
-               verifying = ?13, undoing = ?14 WHERE no = ?1";
+               verifying = ?13, undoing = ?14, held = ?15 WHERE no = ?1";
     let Run { no, record } = run;
     connection.prepare_cached(sql)?.execute(params![
         no,
@@ -83,6 +83,7 @@ pub(super) fn update(connection: &Connection, run: &Run, moment: Moment) -> Resu
         record.pausing,
         record.step.verifying,
         record.undoing.as_deref().map(serde_json::to_string).transpose()?,
+        record.step.held.map(HoldReason::as_str),
     ])?;
     Ok(())
 }

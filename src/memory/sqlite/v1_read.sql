@@ -2,10 +2,10 @@
 -- the latest version, before the tables of the same names.
 
 CREATE TEMP VIEW runs AS
-SELECT *, 0 AS verifying, 1 AS generation, NULL AS undoing, NULL AS set_inputs FROM main.runs;
+SELECT *, 0 AS verifying, NULL AS held, 1 AS generation, NULL AS undoing, NULL AS set_inputs FROM main.runs;
 
 CREATE TEMP VIEW unfinished_runs AS
-SELECT *, 0 AS verifying, 1 AS generation, NULL AS undoing, NULL AS set_inputs
+SELECT *, 0 AS verifying, NULL AS held, 1 AS generation, NULL AS undoing, NULL AS set_inputs
 FROM main.runs INDEXED BY runs_unfinished WHERE finished_at IS NULL;
 
 CREATE TEMP VIEW steps AS SELECT *, 1 AS generation FROM main.steps;

@@ -19,6 +19,7 @@ CREATE TABLE runs_2 (
     step_until INTEGER,
     fallback INTEGER NOT NULL DEFAULT 0,
     verifying INTEGER NOT NULL DEFAULT 0,
+    held TEXT,
     pausing INTEGER NOT NULL DEFAULT 0,
     deadline INTEGER,
     generation INTEGER NOT NULL DEFAULT 1,

@@ -109,7 +109,8 @@ pub fn what_a_run_waits_for_is_kept<S: Store>(mut open: impl FnMut() -> S) {
     commit(&mut store, 0, queued);
     commit(&mut store, 0, accepted("none", 1));
     let failure = Arc::new(StepFailure::record(FailureKind::Error, &std::io::Error::other("broken")));
-    let progress = |since, until, fallback| StepProgress { since, until, fallback, verifying: false };
+    let progress =
+        |since, until, fallback| StepProgress { since, until, fallback, verifying: false, held: None };
     let states = [
         (RunState::Paused, 0, progress(None, None, false), true, None),
         (RunState::Queued, 0, progress(None, None, false), false, None),

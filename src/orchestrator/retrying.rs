@@ -1,0 +1,455 @@
+//! Runs that were over, or are held, and are tried again: in their next generation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{AsyncContext, Context, Handler, Message, ResponseFuture};
+use serde_json::{Map, Value};
+use tokio::sync::oneshot;
+
+use super::actor::ExecutionOrchestrator;
+use super::deciding::ResolveOutcome;
+use super::error::{ControlError, PlanError, RetryFault};
+use super::going_on::Asker;
+use super::internal::{Happened, tell};
+use super::limit::Deadline;
+use super::machine::Position;
+use super::messages::RunHandle;
+use super::runner::Outcome;
+use super::waiting::Waiting;
+use super::watch::{Reply, Request};
+use crate::id::to_micros;
+use crate::json;
+use crate::memory::{Claim, FindRun, FoundRun, MemoryError, Reopen};
+use crate::plan::{CheckedPlan, InvalidPlan, Output, Plan, PlanDifference, PlanRecord};
+use crate::run::{RunId, RunState};
+
+/// Tries a run again that has failed, was cancelled or interrupted, or is held, and answers with a handle to it as soon as it
+/// has its place in the queue.
+///
+/// That opens the next generation of the run: the results of the steps before the one that it goes on from are kept, and
+/// those steps are not called. What later steps had stored stays where it is, as versions of their artifacts; the meta of a version
+/// says in which `generation` it was made, unless that was the first. The [idempotency
+/// key](crate::StepContext::idempotency_key) of a step is another one in each generation.
+///
+/// ```
+/// use lunacore::{Engine, ExecutePlan, RegistryAllocator, RetryRun, Step, StepContext, StepError};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let allocator = RegistryAllocator::new()
+///     .register("measure", || 17)
+///     .register("parse", |ctx: StepContext| Ok::<u32, StepError>(ctx.input::<String>()?.parse()?));
+/// let engine = Engine::builder().allocator(allocator).start()?;
+/// let steps = [Step::named("measure"), Step::named("parse").input("1O")];
+/// engine.execute(ExecutePlan::new(steps).run_id("nightly")).await.unwrap_err();
+///
+/// let nightly = "nightly".parse()?;
+/// let repaired = engine.retry_run(RetryRun::new(nightly).set_input("10")).await?;
+/// assert_eq!(repaired.await?, [17, 10]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+///
+/// The plan is the one that is stored with the run. If its steps were closures, or have changed, it has to be
+/// [sent along](Self::plan).
+///
+/// # Errors
+/// [`PlanError::UnknownRun`]; [`PlanError::NotRetried`] with the reason, for a run that is none of these, or whose steps were
+/// undone; [`PlanError::PlanMismatch`]; and all that a plan is refused for. Nothing has changed then.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<RunHandle, PlanError>")]
+pub struct RetryRun {
+    run_id: RunId,
+    from: RetryFrom,
+    set_input: Option<Value>,
+    plan: Option<Plan>,
+    on_mismatch: OnMismatch,
+    deadline: Option<Duration>,
+}
+
+/// The step that a retried run goes on from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RetryFrom {
+    /// The one at which it stands: that failed, is held, or was in flight or next when the run was cancelled. The default.
+    #[default]
+    FailedStep,
+    /// The step with this id: that one, or one before it.
+    Step(String),
+}
+
+/// What becomes of a retry whose [plan](RetryRun::plan) is not the one that the run was accepted with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnMismatch {
+    /// It is refused, with [`PlanError::PlanMismatch`]. The default.
+    #[default]
+    Refuse,
+    /// The plan is accepted as a run of its own, from its first step; the run itself stays as it is. Its run id is that of the
+    /// run, `~`, and the first part of what tells the plan from others: so the same retry, sent again, finds the same run.
+    NewRun,
+    /// The run goes on with this plan, from the first step that differs, or from where the retry says if that comes before. Only
+    /// here a run that has completed can be retried: to do what is new.
+    KeepPrefix,
+}
+
+impl RetryRun {
+    /// A retry of this run, from the step at which it stands.
+    #[must_use]
+    pub fn new(run_id: RunId) -> Self {
+        let (from, on_mismatch) = (RetryFrom::default(), OnMismatch::default());
+        Self { run_id, from, set_input: None, plan: None, on_mismatch, deadline: None }
+    }
+
+    /// Goes on from this step instead.
+    #[must_use]
+    pub fn from(mut self, from: RetryFrom) -> Self {
+        self.from = from;
+        self
+    }
+
+    /// Goes on from the step with this id.
+    #[must_use]
+    pub fn from_step(self, step_id: impl Into<String>) -> Self {
+        self.from(RetryFrom::Step(step_id.into()))
+    }
+
+    /// Gives the step that it goes on from this input, in this generation and all after it. It takes the place of that in the
+    /// plan, also of a template; the plan itself, and its fingerprint, stay what they are.
+    #[must_use]
+    pub fn set_input(mut self, input: impl Into<Value>) -> Self {
+        self.set_input = Some(input.into());
+        self
+    }
+
+    /// Brings the plan along: with its closures, or changed. Its inputs keep the values that the run has.
+    #[must_use]
+    pub fn plan(mut self, plan: impl Into<Plan>) -> Self {
+        self.plan = Some(plan.into());
+        self
+    }
+
+    /// What to do if that plan is another one. [`OnMismatch::Refuse`] by default.
+    #[must_use]
+    pub fn on_mismatch(mut self, on_mismatch: OnMismatch) -> Self {
+        self.on_mismatch = on_mismatch;
+        self
+    }
+
+    /// How long it may take from now on. Without this there is no deadline: that of the run has mostly passed.
+    #[must_use]
+    pub fn deadline(mut self, after: Duration) -> Self {
+        self.deadline = Some(after);
+        self
+    }
+}
+
+/// Who wants a run to be tried again.
+pub(crate) struct Retrier {
+    retry: RetryRun,
+    /// The step without which it goes on.
+    skip: Option<String>,
+    /// Told before it is accepted, if it becomes another run.
+    named: Option<oneshot::Sender<RunId>>,
+    accepted: oneshot::Sender<Result<(), PlanError>>,
+    outcomes: Vec<oneshot::Sender<Outcome>>,
+    /// The run was held here until now: if it is not retried, it goes on being held.
+    was_held: bool,
+}
+
+impl Retrier {
+    pub(crate) fn too_late(self, state: RunState) {
+        let run_id = self.retry.run_id.clone();
+        self.refuse(PlanError::NotRetried { run_id, fault: RetryFault::State(state) });
+    }
+
+    pub(crate) fn refuse(self, error: PlanError) {
+        let _ = self.accepted.send(Err(error));
+    }
+
+    /// Takes over those who wait for a run that was held until now.
+    pub(crate) fn take_over(&mut self, mut outcomes: Vec<oneshot::Sender<Outcome>>) {
+        self.outcomes.append(&mut outcomes);
+        self.was_held = true;
+    }
+
+    pub(crate) fn run_id(&self) -> &RunId {
+        &self.retry.run_id
+    }
+}
+
+impl ExecutionOrchestrator {
+    /// Finds a run that is to be tried again, once it is neither running nor about to.
+    pub(crate) fn retry_run(&mut self, retrier: Retrier, ctx: &mut Context<Self>) {
+        if self.closing.is_some() {
+            return retrier.refuse(PlanError::ShuttingDown);
+        }
+        let run_id = retrier.run_id().clone();
+        if let Some(active) = self.active.get(&run_id) {
+            return active.watch.ask(Request::Reopen(Box::new(retrier)));
+        }
+        if let Some(waiting) = self.tickets.get(&run_id).and_then(|ticket| self.waiting.get(ticket))
+            && (waiting.reopen.is_some() || waiting.recovered)
+            && waiting.at.state != RunState::Held
+        {
+            let state = waiting.at.state;
+            return retrier.too_late(state);
+        }
+        // What waits there may turn out to be over, or held.
+        if self.tickets.contains_key(&run_id) || !self.is_settled(&run_id) {
+            self.to_retry.push(retrier);
+            return;
+        }
+        self.unsettled.insert(run_id.clone());
+        let claim = Claim::new();
+        let request = self.links.find_run.send(FindRun::new(run_id, claim.clone()).to_retry());
+        let myself = ctx.address().downgrade();
+        actix::spawn(async move {
+            let found = request.await.unwrap_or(Err(MemoryError::Stopped));
+            tell(&myself, Happened::Reopening { retrier: Box::new(retrier), claim, found: Box::new(found) });
+        });
+    }
+
+    /// Asks again for runs that were neither here nor there.
+    pub(crate) fn retry_again(&mut self, ctx: &mut Context<Self>) {
+        for retrier in std::mem::take(&mut self.to_retry) {
+            self.retry_run(retrier, ctx);
+        }
+    }
+
+    /// Memory told what it knows of a run that is to be tried again.
+    pub(crate) fn reopening(
+        &mut self,
+        mut retrier: Retrier,
+        claim: Claim,
+        found: Result<Option<FoundRun>, MemoryError>,
+        ctx: &mut Context<Self>,
+    ) {
+        let run_id = retrier.run_id().clone();
+        self.unsettled.remove(&run_id);
+        match self.next_generation(&mut retrier, claim, found) {
+            Ok((mut waiting, named)) => {
+                waiting.was_held = retrier.was_held;
+                waiting.accepted.push(retrier.accepted);
+                waiting.outcomes.append(&mut retrier.outcomes);
+                self.admit(waiting, named, ctx);
+            }
+            Err(error) => {
+                if retrier.was_held {
+                    let outcomes = std::mem::take(&mut retrier.outcomes);
+                    self.to_continue.push(Asker::nobody(run_id, outcomes));
+                }
+                retrier.refuse(error);
+            }
+        }
+        self.ask_again(ctx);
+    }
+
+    /// The run as it begins its next generation; or the run that takes its place, which is looked up by its name.
+    fn next_generation(
+        &self,
+        retrier: &mut Retrier,
+        claim: Claim,
+        found: Result<Option<FoundRun>, MemoryError>,
+    ) -> Result<(Waiting, bool), PlanError> {
+        let run_id = retrier.run_id().clone();
+        if self.closing.is_some() {
+            return Err(PlanError::ShuttingDown);
+        }
+        let found = found.map_err(|error| PlanError::from_memory(run_id.clone(), error))?;
+        let found = found.ok_or_else(|| PlanError::UnknownRun { run_id: run_id.clone() })?;
+        if !found.claimed {
+            return Err(PlanError::RunElsewhere { run_id });
+        }
+        let refused = |fault| PlanError::NotRetried { run_id: run_id.clone(), fault };
+        let RetryRun { from, set_input, plan, on_mismatch, deadline, .. } = &mut retrier.retry;
+        let (plan, replaced) = match plan.take() {
+            Some(plan) => {
+                let plan = with_inputs_of(plan, &found.plan)?;
+                let differences = found.plan.differences(plan.record());
+                if !differences.is_empty() && *on_mismatch == OnMismatch::Refuse {
+                    return Err(PlanError::PlanMismatch { run_id, differences });
+                }
+                (plan, (!differences.is_empty()).then(|| same_steps(&differences)))
+            }
+            None => {
+                if let Some(reason) = found.plan.cannot_go_on() {
+                    return Err(refused(RetryFault::NeedsPlan { reason }));
+                }
+                (CheckedPlan::new(found.plan.to_plan())?, None)
+            }
+        };
+        let plan = Arc::new(plan);
+        self.check_breakers(&plan)?;
+        if replaced.is_some() && *on_mismatch == OnMismatch::NewRun {
+            let other = other_run(&run_id, plan.record())?;
+            if let Some(named) = retrier.named.take() {
+                let _ = named.send(other.clone());
+            }
+            return Ok((Waiting::new(other, found.record.project, plan, Claim::new()), true));
+        }
+        check_state(&found, replaced.is_some()).map_err(refused)?;
+        let from = first_step(from, &found, &plan, replaced).map_err(refused)?;
+        let mut reopen = Reopen::new(found.record.generation + 1, from);
+        reopen.set_inputs = found.record.set_inputs.clone();
+        if replaced.is_some() {
+            reopen.plan = Some(plan.record().clone());
+            reopen.set_inputs.split_off(&from);
+        }
+        if let Some(input) = set_input.take() {
+            check_input(&input, from, &plan)
+                .map_err(|error| error.unwrap_or_else(|| refused(RetryFault::NoInput)))?;
+            reopen.set_inputs.insert(from, Arc::new(input));
+        }
+        if let Some(step_id) = &retrier.skip
+            && plan.get(from).is_none_or(|step| *step.id != **step_id)
+        {
+            return Err(refused(RetryFault::NotAt { step_id: step_id.clone() }));
+        }
+        let now = self.clock.now();
+        let deadline = match deadline.take() {
+            Some(Duration::ZERO) => return Err(InvalidPlan::NoTime.into()),
+            Some(after) => now.checked_add(after).map(|at| Deadline { at: to_micros(at), after }),
+            None => None,
+        };
+        reopen.deadline = deadline.map(|deadline| deadline.at);
+        let skips = retrier.skip.is_some();
+        Ok((Waiting::reopened(found, plan, claim, (reopen, skips), (deadline, to_micros(now))), false))
+    }
+}
+
+/// A plan with the values that the run has for its inputs.
+fn with_inputs_of(plan: Plan, recorded: &PlanRecord) -> Result<CheckedPlan, InvalidPlan> {
+    let declared = |name: &String| plan.inputs().any(|(own, _)| own == name);
+    let kept = recorded.inputs().iter().filter(|(name, _)| declared(name));
+    let kept: Map<String, Value> = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+    CheckedPlan::with_inputs(plan, kept)
+}
+
+/// How many steps two plans have in common, from the first.
+fn same_steps(differences: &[PlanDifference]) -> usize {
+    let place = |difference: &PlanDifference| match difference {
+        // Any step may read it.
+        PlanDifference::Input { .. } => 0,
+        PlanDifference::Step { index, .. } => *index,
+    };
+    differences.iter().map(place).min().unwrap_or(0)
+}
+
+/// The id of the run that takes the place of one with another plan.
+fn other_run(run_id: &RunId, plan: &PlanRecord) -> Result<RunId, PlanError> {
+    const SHOWN: usize = 10;
+    let fingerprint = plan.fingerprint();
+    let shown = fingerprint.get(..SHOWN).unwrap_or(&fingerprint);
+    Ok(format!("{run_id}~{shown}").parse()?)
+}
+
+fn check_state(found: &FoundRun, replaced: bool) -> Result<(), RetryFault> {
+    if found.record.undoing.is_some() || found.record.state == RunState::Compensated {
+        return Err(RetryFault::Undone);
+    }
+    match found.record.state {
+        RunState::Failed | RunState::Cancelled | RunState::Held | RunState::Interrupted => Ok(()),
+        RunState::Completed if replaced => Ok(()),
+        state => Err(RetryFault::State(state)),
+    }
+}
+
+/// The place of the step that it goes on from.
+fn first_step(
+    from: &RetryFrom,
+    found: &FoundRun,
+    plan: &CheckedPlan,
+    same: Option<usize>,
+) -> Result<usize, RetryFault> {
+    let cursor = found.record.cursor;
+    let last = same.unwrap_or(cursor).min(cursor);
+    let RetryFrom::Step(step_id) = from else { return Ok(last) };
+    match plan.index_of(step_id) {
+        Some(index) if index <= cursor => Ok(index.min(last)),
+        Some(_) => Err(RetryFault::NotReached { step_id: step_id.clone(), completed: cursor }),
+        None => Err(RetryFault::NoSuchStep { step_id: step_id.clone() }),
+    }
+}
+
+/// Whether a step can have an input, and this one. `None`: it can have none.
+fn check_input(input: &Value, step: usize, plan: &CheckedPlan) -> Result<(), Option<PlanError>> {
+    let Some(checked) = plan.get(step).filter(|checked| checked.step.wait().is_none()) else {
+        return Err(None);
+    };
+    if json::is_too_deep(input) {
+        return Err(Some(InvalidPlan::TooDeep { id: checked.id.to_string(), index: step }.into()));
+    }
+    Ok(())
+}
+
+impl Waiting {
+    /// A run that begins its next generation as soon as it is accepted.
+    fn reopened(
+        found: FoundRun,
+        plan: Arc<CheckedPlan>,
+        claim: Claim,
+        (reopen, skips): (Reopen, bool),
+        (deadline, now): (Option<Deadline>, std::time::SystemTime),
+    ) -> Self {
+        let FoundRun { record, mut outputs, .. } = found;
+        outputs.truncate(reopen.from);
+        let mut at = Position { cursor: reopen.from, ..Position::QUEUED };
+        // Its time begins now, and not when the step before it completed.
+        at.step.since = Some(now);
+        if skips {
+            at.cursor += 1;
+            outputs.push(Output::null());
+        }
+        let mut waiting = Self::new(record.run_id, record.project, plan, claim);
+        (waiting.generation, waiting.set_inputs) = (reopen.generation, reopen.set_inputs.clone());
+        (waiting.durability, waiting.deadline) = (record.durability, deadline);
+        (waiting.at, waiting.outputs, waiting.reopen) = (at, outputs, Some(Box::new(reopen)));
+        waiting
+    }
+}
+
+impl Handler<RetryRun> for ExecutionOrchestrator {
+    type Result = ResponseFuture<Result<RunHandle, PlanError>>;
+
+    fn handle(&mut self, retry: RetryRun, ctx: &mut Self::Context) -> Self::Result {
+        // Plans that came before may be those of the run.
+        self.catch_up(ctx);
+        let run_id = retry.run_id.clone();
+        let (accepted, accepted_reply) = oneshot::channel();
+        let (outcome, outcome_reply) = oneshot::channel();
+        let (named, mut name) = oneshot::channel();
+        let (skip, outcomes) = (None, vec![outcome]);
+        self.retry_run(Retrier { retry, skip, named: Some(named), accepted, outcomes, was_held: false }, ctx);
+        Box::pin(async move {
+            accepted_reply.await.unwrap_or(Err(PlanError::Stopped))?;
+            Ok(RunHandle::new(name.try_recv().unwrap_or(run_id), outcome_reply))
+        })
+    }
+}
+
+impl ExecutionOrchestrator {
+    /// Goes on without the step at which a run that is not here has failed.
+    pub(crate) fn skip_failed(
+        &mut self,
+        run_id: RunId,
+        step_id: String,
+        reply: Reply<ResolveOutcome>,
+        ctx: &mut Context<Self>,
+    ) {
+        let (accepted, answer) = oneshot::channel();
+        let retry = RetryRun::new(run_id.clone());
+        let (skip, outcomes) = (Some(step_id), Vec::new());
+        self.retry_run(Retrier { retry, skip, named: None, accepted, outcomes, was_held: false }, ctx);
+        actix::spawn(async move {
+            let _ = reply.send(match answer.await.unwrap_or(Err(PlanError::Stopped)) {
+                Ok(()) => Ok(ResolveOutcome::Resolved),
+                Err(PlanError::UnknownRun { run_id }) => Err(ControlError::UnknownRun { run_id }),
+                Err(PlanError::NotRetried { fault: RetryFault::State(state), .. }) => {
+                    Ok(ResolveOutcome::NotHeld(state))
+                }
+                Err(error) => Err(ControlError::NotRetried { run_id, source: Box::new(error) }),
+            });
+        });
+    }
+}
