@@ -182,6 +182,27 @@ impl PlanRecord {
         self.steps.iter().map(|step| step.id())
     }
 
+    /// The input of the step with this place, as it was given: of a template, the template. `None` where there is no such step.
+    #[must_use]
+    pub fn input_of(&self, index: usize) -> Option<&Value> {
+        self.steps.get(index).map(|step| &step.input)
+    }
+
+    /// What the step with this place waits for, if it is one that calls nothing.
+    ///
+    /// ```
+    /// use lunacore::{PlanRecord, Step, Wait};
+    ///
+    /// let plan = PlanRecord::of([Step::named("ask"), Step::wait_for_signal("answer", "yes")])?;
+    /// assert_eq!(plan.wait_of(0), None);
+    /// assert_eq!(plan.wait_of(1), Some(&Wait::Signal("yes".into())));
+    /// # Ok::<(), lunacore::InvalidPlan>(())
+    /// ```
+    #[must_use]
+    pub fn wait_of(&self, index: usize) -> Option<&Wait> {
+        self.steps.get(index)?.wait.as_ref()
+    }
+
     /// How many steps it has.
     #[must_use]
     pub fn len(&self) -> usize {
