@@ -121,7 +121,10 @@ fn callables_are_told_with_their_inputs() {
     let dir = std::path::Path::new(".");
     let told = json_lines(&out(dir, &["callables", "--json"]));
     let names: Vec<&str> = told.iter().map(|about| about["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["fail", "file.read", "file.write", "noop", "shell", "sleep"]);
+    assert_eq!(
+        names,
+        ["fail", "file.read", "file.write", "noop", "shell", "shell.check", "shell.undo", "sleep"]
+    );
     assert!(told.iter().all(|about| about["description"].as_str().is_some_and(|text| text.ends_with('.'))));
     assert_eq!(told[1]["input"]["properties"]["path"]["type"], "string");
     let text = out(dir, &["callables"]);

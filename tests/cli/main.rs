@@ -10,6 +10,7 @@
 
 mod check;
 mod inspect;
+mod repair;
 mod run;
 mod secrets;
 mod support;

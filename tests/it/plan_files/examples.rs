@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use lunacore::PlanFile;
 
-const CALLABLES: [&str; 6] = ["shell", "file.read", "file.write", "sleep", "noop", "fail"];
+const CALLABLES: [&str; 8] =
+    ["shell", "shell.check", "shell.undo", "file.read", "file.write", "sleep", "noop", "fail"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/plans")

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use lunacore::{Event, EventKind};
+use lunacore::{Event, EventKind, HoldReason, StepFailure};
 use serde_json::Value;
 
 use crate::times::{between, took};
+use crate::words::why_held;
 
 /// How many steps are shown that are over, and how many that come next: all else would flood the terminal.
 const OVER: usize = 2;
@@ -21,6 +22,12 @@ pub(super) enum Standing {
     Waiting { next: u32, until: SystemTime, why: Arc<str> },
     Parked { breaker: Arc<str> },
     Paused,
+    Sleeping { until: SystemTime },
+    AwaitingSignal { signal: Arc<str>, until: Option<SystemTime> },
+    Held { reason: HoldReason },
+    Verifying { since: SystemTime },
+    Undoing { attempt: u32, since: SystemTime },
+    Undone,
     Completed { took: Option<Duration> },
     Skipped,
     Failed { why: Arc<str> },
@@ -29,7 +36,10 @@ pub(super) enum Standing {
 
 impl Standing {
     fn is_over(&self) -> bool {
-        matches!(self, Self::Completed { .. } | Self::Skipped | Self::Failed { .. } | Self::Cancelled)
+        matches!(
+            self,
+            Self::Completed { .. } | Self::Skipped | Self::Failed { .. } | Self::Cancelled | Self::Undone
+        )
     }
 }
 
@@ -40,6 +50,8 @@ pub(super) struct Model {
     standing: Vec<Standing>,
     /// How many steps the run has behind it.
     pub(super) done: usize,
+    /// The step that is being undone, or was last.
+    undoing: Option<usize>,
     /// What the step in flight reported last.
     report: Option<String>,
     /// Events that never came: what is shown may not be all.
@@ -59,7 +71,7 @@ impl Model {
         let ids: Vec<Arc<str>> = steps.map(Arc::from).collect();
         let places = ids.iter().enumerate().map(|(place, id)| (Arc::clone(id), place)).collect();
         let standing = vec![Standing::Pending; ids.len()];
-        Self { ids, places, standing, done: 0, report: None, missed: 0 }
+        Self { ids, places, standing, done: 0, undoing: None, report: None, missed: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -75,6 +87,11 @@ impl Model {
             && let Some(standing) = self.standing.get_mut(self.done)
         {
             *standing = Standing::Paused;
+        }
+        if let EventKind::PlanRetried { completed, .. } = event.kind() {
+            self.done = *completed;
+            self.standing.iter_mut().skip(*completed).for_each(|standing| *standing = Standing::Pending);
+            return;
         }
         let Some(place) = event.task_id().and_then(|id| self.places.get(id)).copied() else { return };
         let Some(standing) = self.standing.get_mut(place) else { return };
@@ -103,11 +120,7 @@ impl Model {
                 Standing::Completed { took: None }
             }
             EventKind::TaskFailed { attempt, next_attempt_at, failure, .. } => {
-                let why = Arc::from(failure.message.as_str());
-                match next_attempt_at {
-                    Some(until) => Standing::Waiting { next: attempt + 1, until: *until, why },
-                    None => Standing::Failed { why },
-                }
+                failed(*attempt, *next_attempt_at, failure)
             }
             EventKind::TaskWaiting { attempt, next_attempt_at, .. } => {
                 Standing::Waiting { next: attempt + 1, until: *next_attempt_at, why: Arc::from("") }
@@ -117,6 +130,20 @@ impl Model {
                 Standing::Skipped
             }
             EventKind::TaskCancelled { .. } => Standing::Cancelled,
+            EventKind::TaskSleeping { until, .. } => Standing::Sleeping { until: *until },
+            EventKind::TaskAwaitingSignal { signal, until, .. } => {
+                Standing::AwaitingSignal { signal: Arc::clone(signal), until: *until }
+            }
+            EventKind::TaskHeld { reason, .. } => Standing::Held { reason: *reason },
+            EventKind::TaskVerifying { .. } => Standing::Verifying { since: at },
+            EventKind::TaskCompensating { attempt, .. } => {
+                (self.undoing, self.report) = (Some(place), None);
+                Standing::Undoing { attempt: *attempt, since: at }
+            }
+            EventKind::TaskCompensated { .. } => Standing::Undone,
+            EventKind::TaskCompensationFailed { attempt, next_attempt_at, failure, .. } => {
+                failed(*attempt, *next_attempt_at, failure)
+            }
             EventKind::PlanParked { breaker, .. } => Standing::Parked { breaker: Arc::clone(breaker) },
             _ => return,
         };
@@ -125,7 +152,7 @@ impl Model {
 
     /// The lines worth to be seen: the last steps that are over, the one that the run is at, and the next few.
     pub(super) fn lines(&self, now: SystemTime) -> Vec<Line<'_>> {
-        let at = self.done.min(self.ids.len().saturating_sub(1));
+        let at = self.undoing.unwrap_or(self.done).min(self.ids.len().saturating_sub(1));
         let range = at.saturating_sub(OVER)..(at + 1 + NEXT).min(self.ids.len());
         let steps = self.ids.iter().zip(&self.standing).enumerate();
         let shown = steps.skip(range.start).take(range.len());
@@ -160,10 +187,33 @@ impl Model {
             }
             Standing::Parked { breaker } => format!("parked: the breaker {breaker} is open"),
             Standing::Paused => "paused".to_owned(),
+            Standing::Sleeping { until } => format!("sleeps for {}", waits_for(*until, now)),
+            Standing::AwaitingSignal { signal, until: None } => format!("waits for the signal {signal}"),
+            Standing::AwaitingSignal { signal, until: Some(until) } => {
+                format!("waits for the signal {signal}, for {}", waits_for(*until, now))
+            }
+            Standing::Held { reason } => format!("held: {}", why_held(*reason)),
+            Standing::Verifying { since } => {
+                format!("whether it had its effect is asked, {}", took(between(*since, now)))
+            }
+            Standing::Undoing { attempt, since } => {
+                let which = if *attempt > 1 { format!("attempt {attempt}, ") } else { String::new() };
+                let report = self.report.as_ref().map(|report| format!(" | {report}")).unwrap_or_default();
+                format!("being undone, {which}{}{report}", took(between(*since, now)))
+            }
+            Standing::Undone => "undone".to_owned(),
             Standing::Skipped => "skipped".to_owned(),
             Standing::Failed { why } => why.to_string(),
             Standing::Cancelled => "cancelled".to_owned(),
         }
+    }
+}
+
+fn failed(attempt: u32, next: Option<SystemTime>, failure: &StepFailure) -> Standing {
+    let why = Arc::from(failure.message.as_str());
+    match next {
+        Some(until) => Standing::Waiting { next: attempt + 1, until, why },
+        None => Standing::Failed { why },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use lunacore::{Reader, RunRecord, SqliteStore};
 
-use super::drive::{Job, Place, What, drive};
+use super::drive::{Job, Kept, What, drive};
 use crate::args::Resume;
 use crate::exit::{Exit, Failure};
 use crate::screen::{self, Screen};
@@ -39,9 +39,9 @@ pub(crate) fn resume(resume: &Resume, screen: &mut Screen) -> Result<Exit, Failu
             wanted.push((run, plan));
         }
     }
-    let place = Place::File { store, path: resume.source.store.clone() };
+    let kept = Kept::File { store, path: resume.source.store.clone() };
     let secrets = resume.secrets.secrets();
     let job =
-        Job { place, what: What::Continue(wanted), secrets, json: resume.source.json, quiet: resume.quiet };
+        Job { kept, what: What::Continue(wanted), secrets, json: resume.source.json, quiet: resume.quiet };
     drive(job, screen)
 }
