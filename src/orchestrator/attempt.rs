@@ -44,22 +44,12 @@ impl Runner {
     pub(super) async fn attempt(&mut self) -> Result<Flow, PlanError> {
         let Position { cursor, attempt, step: progress, .. } = self.watch.at.get();
         let scope = Arc::clone(&self.scope);
-        // What was asked while the run was between two attempts: calls that return at once leave no other time for it.
-        while let Some(request) = self.watch.asked() {
-            if let Some(flow) = self.serve(request).await? {
-                return Ok(flow);
-            }
-        }
-        if scope.cancellation.is_cancelled() {
-            return Ok(Input::Cancel.into());
+        if let Some(flow) = self.hear_first().await? {
+            return Ok(flow);
         }
         if let Some(breaker) = self.gate.refused.take() {
             let refused = StepError::of_kind(FailureKind::BreakerOpen, BreakerOpen { breaker });
             return Ok(Flow::Turn(self.failed(refused)));
-        }
-        if progress.verifying {
-            self.gate.passage = None;
-            return self.verify().await;
         }
         // Its time may have passed before its turn came: while the process was down, for example.
         let limit = self.limit();
@@ -116,6 +106,16 @@ impl Runner {
             Ok((output, produced)) => self.completed(output, produced),
             Err(error) => self.failed(error),
         }))
+    }
+
+    /// What was asked while the run was between two calls: those that return at once leave no other time for it.
+    pub(super) async fn hear_first(&mut self) -> Result<Option<Flow>, PlanError> {
+        while let Some(request) = self.watch.asked() {
+            if let Some(flow) = self.serve(request).await? {
+                return Ok(Some(flow));
+            }
+        }
+        Ok(self.scope.cancellation.is_cancelled().then(|| Input::Cancel.into()))
     }
 
     fn callable(&self, cursor: usize, fallback: bool) -> Option<&Callable> {

@@ -25,7 +25,7 @@ use crate::run::{FailureKind, RunId, RunState, StepFailure};
 /// ```
 /// use lunacore::{Engine, ExecutePlan, OnFailure, ResolveStep, RunState, Step, StepError, StepOutcome};
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # actix::System::new().block_on(async {
 /// let engine = Engine::builder().start()?;
 /// let pay = Step::new("pay", || Err::<(), _>(StepError::from("the bank is closed"))).on_failure(OnFailure::Hold);
 /// let run = engine.submit(ExecutePlan::new([pay]).run_id("rent")).await?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-pub(crate) use self::held::{Decided, calls_again};
+pub(crate) use self::held::{Decided, calls_again, retry};
 use self::parts::{completed, is_last, next_place, said, step_id};
 pub(crate) use super::position::Position;
 use crate::event::{EventKind, SkipReason};
@@ -107,25 +107,6 @@ pub(crate) fn accept(plan: &CheckedPlan, slot: Option<Ahead>) -> Decision {
     match slot {
         Some(ahead) => begin(plan, Position::QUEUED, ahead, said(accepted)),
         None => Decision::new(Position::QUEUED, vec![accepted]),
-    }
-}
-
-/// A run that was over, or held, is accepted again, in its next generation. `at`: where that begins, which is behind `from` if
-/// that step is skipped.
-pub(crate) fn retry(
-    plan: &CheckedPlan,
-    at: Position,
-    (generation, from): (u32, usize),
-    slot: Option<Ahead>,
-) -> Decision {
-    let task_id = plan.get(from).map(|step| Arc::clone(&step.id));
-    let mut events = said(EventKind::PlanRetried { generation, task_id: task_id.clone(), completed: from });
-    if let Some(task_id) = task_id.filter(|_| at.cursor > from) {
-        events.push(EventKind::TaskSkipped { task_id, reason: SkipReason::Operator });
-    }
-    match slot {
-        Some(ahead) => enter(plan, at, ahead, events),
-        None => Decision::new(at, events),
     }
 }
 

@@ -5,8 +5,9 @@
 //! - `runner` drives one run: it commits what the machine decided, then does what its state asks for, and so on. `attempt` is
 //!   what it does while a step runs, `aside` while none does, `failing` what it makes of a failure.
 //! - `invoke` calls the user's code, and `breakers` keeps it from calling what is down.
-//! - `actor` answers messages, and never waits; `burst`, `admission`, `resolving`, `slots`, `recovery`, `going_on`, `control`, `steering` and
-//!   `shutdown` are parts of it. A plan is `waiting` first; with the task of its run the actor shares a `watch`.
+//! - `verifying` asks whether an attempt that was cut off had its effect, `deciding` is what somebody decides about a step that is held.
+//! - `actor` answers messages, and never waits; `burst`, `admission`, `resolving`, `slots`, `recovery`, `going_on`, `retrying`, `control`,
+//!   `steering` and `shutdown` are parts of it. A plan is `waiting` first; with the task of its run the actor shares a `watch`.
 
 mod abandoned;
 mod actor;
@@ -31,6 +32,7 @@ mod messages;
 mod position;
 mod recovery;
 mod resolving;
+mod retry_run;
 mod retrying;
 mod runner;
 mod shutdown;
@@ -51,5 +53,5 @@ pub use messages::{
     PlanStatus, ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RunHandle, Shutdown, ShutdownReport,
     SubmitPlan,
 };
-pub use retrying::{OnMismatch, RetryFrom, RetryRun};
+pub use retry_run::{OnMismatch, RetryFrom, RetryRun};
 pub use status::{CurrentStep, RunInfo};

@@ -85,11 +85,14 @@ async fn resolved(request: RecipientRequest<Resolve>) -> Result<Vec<Callable>, U
     }
 }
 
+/// The steps that leave their callable for a role to the allocator, and their places.
+type Asked = (Role, (Vec<usize>, Vec<Step>));
+
 /// What is left to the allocator besides are steps to it like all others: those of one role at a time, since a step may have
 /// several.
 async fn resolve_others(
     links: &Links,
-    asked: Vec<(Role, (Vec<usize>, Vec<Step>))>,
+    asked: Vec<Asked>,
 ) -> Result<HashMap<(usize, Role), Callable>, Unresolved> {
     let mut found = HashMap::new();
     for (role, (places, steps)) in asked.into_iter().filter(|(_, (places, _))| !places.is_empty()) {

@@ -117,6 +117,7 @@ impl Runner {
         let mut error = None;
         loop {
             let flow = match self.watch.at.get().state {
+                RunState::Running if self.watch.at.get().step.verifying => self.verify().await?,
                 RunState::Running => self.attempt().await?,
                 RunState::BackingOff => self.back_off().await?,
                 RunState::Queued | RunState::Parked | RunState::Paused | RunState::Held => {

@@ -14,6 +14,9 @@ use crate::run::{FailureKind, RunState, StepFailure};
 impl Runner {
     /// Calls what verifies the step at the cursor, in the name of the attempt that was cut off.
     pub(super) async fn verify(&mut self) -> Result<Flow, PlanError> {
+        if let Some(flow) = self.hear_first().await? {
+            return Ok(flow);
+        }
         let Position { cursor, attempt, step: progress, .. } = self.watch.at.get();
         let scope = Arc::clone(&self.scope);
         let callable = self.other(cursor, Role::Verification).cloned();

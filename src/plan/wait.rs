@@ -28,7 +28,7 @@ pub enum Wait {
 /// does not begin a wait anew.
 ///
 /// ```ignore
-/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # actix::System::new().block_on(async {
 /// use lunacore::{Engine, ExecutePlan, Signal, Step, StepContext};
 /// use std::time::Duration;
 ///

@@ -16,8 +16,10 @@ use crate::plan::{IntoOutput, Output, PlanRecord, Step};
 use crate::project::Project;
 use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure};
 
+mod generations;
 mod steering;
 
+pub use generations::*;
 pub use steering::*;
 
 const ALL: usize = 1_000;

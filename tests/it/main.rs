@@ -43,6 +43,7 @@ mod panics;
 mod plan_files;
 mod plans;
 mod recovery;
+mod repair;
 mod retry;
 #[cfg(feature = "plan-files")]
 mod schemas;

@@ -30,6 +30,8 @@ pub struct Service {
     /// Calls in flight, and the most that there ever were.
     pub flying: Arc<AtomicUsize>,
     pub most: Arc<AtomicUsize>,
+    /// What `verify` answers, or does.
+    pub answer: Arc<Mutex<serde_json::Value>>,
     /// Blocking calls that have begun.
     pub blocked: Arc<AtomicUsize>,
     /// They wait for this.
@@ -104,7 +106,8 @@ impl<W: World> Bench<W> {
         Actors { orchestrator, bus, memory }
     }
 
-    /// `work` takes so many seconds; `call` too, and fails while the service is down; `refuse` fails for good.
+    /// `work` takes so many seconds; `call` too, and fails while the service is down; `refuse` fails for good; `verify` answers
+    /// what it is told to.
     fn registry(&self) -> RegistryAllocator {
         let (service, began, clock) = (self.service.clone(), self.began, self.clock.clone());
         let call = move |may_fail: bool| {
@@ -130,6 +133,19 @@ impl<W: World> Bench<W> {
                 }
             })
         };
+        let service = self.service.clone();
+        let verify = move |ctx: StepContext| {
+            let service = service.clone();
+            async move {
+                service.trace.note(format!("verify {}.{}#{}", ctx.run_id(), ctx.step_id(), ctx.attempt()));
+                let answer = service.answer.lock().unwrap().clone();
+                assert!(answer["panic"].is_null(), "it was told to panic");
+                if let Some(seconds) = answer["sleep"].as_u64() {
+                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                }
+                answer
+            }
+        };
         let (gate, blocked) = (Arc::clone(&self.service.gate), Arc::clone(&self.service.blocked));
         let block = move || {
             blocked.fetch_add(1, Ordering::SeqCst);
@@ -139,6 +155,7 @@ impl<W: World> Bench<W> {
         RegistryAllocator::new()
             .register("work", call(false))
             .register("call", call(true))
+            .register("verify", verify)
             .register("refuse", || async { Err::<(), _>(StepError::fatal("no such customer")) })
             .register("block", block)
     }

@@ -1,12 +1,12 @@
 //! What a new generation of a run withdraws. The table `steps` holds the outputs that count, and no others: so the cursor is
 //! their number, as ever. What came of those that do not stays where else it can be read.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 use uuid::Uuid;
 
 use super::error::Fault;
 use super::events::with_result;
-use super::rows::{Read, data_cell, number, output, text};
+use super::rows::{INSERT_ARTIFACT, Read, data_cell, number, output, text};
 use crate::artifact::{TASK_PREFIX, TASK_RESULT, step_meta};
 use crate::plan::Output;
 
@@ -41,40 +41,47 @@ fn keep_results(connection: &Connection, run: i64, from: usize) -> Result<(), Fa
     Ok(())
 }
 
+/// The artifact of a result, as its row in `steps` has it.
+struct Kept {
+    step: i64,
+    key_no: i64,
+    version: i64,
+    id: Uuid,
+    at: i64,
+    output: Output,
+    generation: u32,
+    key: String,
+}
+
+impl Kept {
+    fn read(row: &Row<'_>) -> Read<Self> {
+        Ok(Self {
+            step: row.get(0)?,
+            key_no: row.get(1)?,
+            version: row.get(2)?,
+            id: Uuid::from_slice(row.get_ref(3)?.as_blob()?)?,
+            at: row.get(4)?,
+            output: output(row.get_ref(5)?)?,
+            generation: row.get(6)?,
+            key: text(row, 7)?.to_owned(),
+        })
+    }
+}
+
 /// The artifacts of results become artifacts like all others.
 fn keep_artifacts(connection: &Connection, run: i64, from: usize) -> Result<(), Fault> {
     let sql = "SELECT s.step, s.key_no, s.version, s.artifact_id, s.at, s.output, s.generation, k.key FROM steps s \
                JOIN artifact_keys k ON k.no = s.key_no WHERE s.run = ?1 AND s.step >= ?2";
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO artifacts (key_no, version, id, type, created_at, meta, run, step, data) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-    )?;
-    let mut found: Vec<(i64, i64, i64, Uuid, i64, Output, u32, String)> = Vec::new();
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query((run, number(from)))?;
+    let mut insert = connection.prepare_cached(INSERT_ARTIFACT)?;
     while let Some(row) = rows.next()? {
         let step: i64 = row.get(0)?;
-        let read = || -> Read<_> {
-            let id = Uuid::from_slice(row.get_ref(3)?.as_blob()?)?;
-            let output = output(row.get_ref(5)?)?;
-            Ok((
-                step,
-                row.get(1)?,
-                row.get(2)?,
-                id,
-                row.get(4)?,
-                output,
-                row.get(6)?,
-                text(row, 7)?.to_owned(),
-            ))
-        };
-        found.push(read().map_err(|source| Fault::Row {
-            table: "steps",
-            row: format!("{run} {step}"),
-            source,
-        })?);
-    }
-    for (step, key_no, version, id, at, output, generation, key) in found {
+        let kept = Kept::read(row).map_err(|source| {
+            let row = format!("{run} {step}");
+            Fault::Row { table: "steps", row, source }
+        })?;
+        let Kept { step, key_no, version, id, at, output, generation, key } = kept;
         let step_id = key.strip_prefix(TASK_PREFIX).unwrap_or(&key);
         let meta = step_meta(usize::try_from(step).unwrap_or(0), step_id, generation);
         let (meta, data) = (serde_json::to_string(&meta)?, output.to_data());

@@ -67,6 +67,10 @@ macro_rules! record_columns {
 }
 pub(super) use record_columns;
 
+/// Stores an artifact that is not that of a result which counts.
+pub(super) const INSERT_ARTIFACT: &str = "INSERT INTO artifacts (key_no, version, id, type, created_at, meta, run, step, data) \
+                               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+
 /// A run and its number.
 pub(super) fn record(row: &Row<'_>) -> Read<(i64, RunRecord)> {
     let no = row.get(0)?;

@@ -15,7 +15,7 @@ use super::keys::Keys;
 use super::open;
 use super::pending::{EventRow, OutputCell, Pending, StepRow};
 use super::read::View;
-use super::rows::{self, data_cell, micros, number};
+use super::rows::{self, INSERT_ARTIFACT, data_cell, micros, number};
 use super::runs::{self, Moment, Run};
 use super::schema;
 use super::signals;
@@ -385,6 +385,3 @@ fn stored_run(view: &View, run_id: &RunId) -> Result<Run, Fault> {
         None => Err(Fault::NeverAccepted { run_id: run_id.to_string() }),
     }
 }
-
-const INSERT_ARTIFACT: &str = "INSERT INTO artifacts (key_no, version, id, type, created_at, meta, run, step, data) \
-                               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";

@@ -1,11 +1,11 @@
-//! A step that may have had its effect, or that failed and says that somebody has to decide; and what follows from what is
-//! decided.
+//! A step that may have had its effect, or that failed and says that somebody has to decide; what follows from what is decided;
+//! and a run that is tried again.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::parts::{next_place, said, step_id};
-use super::{Decision, Position, finish};
+use super::{Ahead, Decision, Position, enter, finish};
 use crate::event::{EventKind, Resolution, SkipReason};
 use crate::plan::{CheckedPlan, Interruption, Output};
 use crate::run::{HoldReason, RunState, StepFailure, StepProgress};
@@ -60,6 +60,25 @@ pub(super) fn verify(plan: &CheckedPlan, at: Position, mut events: Vec<EventKind
     Decision::new(Position { state: RunState::Running, expired: false, step, ..at }, events)
 }
 
+/// A run that was over, or held, is accepted again, in its next generation. `at`: where that begins, which is behind `from` if
+/// that step is skipped.
+pub(crate) fn retry(
+    plan: &CheckedPlan,
+    at: Position,
+    (generation, from): (u32, usize),
+    slot: Option<Ahead>,
+) -> Decision {
+    let task_id = plan.get(from).map(|step| Arc::clone(&step.id));
+    let mut events = said(EventKind::PlanRetried { generation, task_id: task_id.clone(), completed: from });
+    if let Some(task_id) = task_id.filter(|_| at.cursor > from) {
+        events.push(EventKind::TaskSkipped { task_id, reason: SkipReason::Operator });
+    }
+    match slot {
+        Some(ahead) => enter(plan, at, ahead, events),
+        None => Decision::new(at, events),
+    }
+}
+
 /// Somebody has decided. What goes on waits for a slot.
 pub(super) fn resolve(plan: &CheckedPlan, at: Position, decided: Decided) -> Decision {
     let task_id = step_id(plan, at);
@@ -96,3 +115,6 @@ fn queue_behind(plan: &CheckedPlan, at: Position, events: Vec<EventKind>) -> Dec
     }
     finish(plan, to, RunState::Completed, None, events)
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,7 +158,8 @@ impl Model {
         let shown = steps.skip(range.start).take(range.len());
         shown
             .map(|(place, (id, standing))| {
-                let over_unseen = place < self.done && !standing.is_over();
+                // What is undone is so one at a time, and nothing of it passes unseen.
+                let over_unseen = self.undoing.is_none() && place < self.done && !standing.is_over();
                 let standing = if over_unseen { &Standing::Completed { took: None } } else { standing };
                 Line { id, standing, text: self.text(standing, now) }
             })
