@@ -288,7 +288,13 @@ impl ExecutionOrchestrator {
             return;
         }
         let state = cancelled_by(&outcome).ok().and_then(CancelOutcome::state);
-        Self::too_late(active.watch.take_requests(), state.unwrap_or(RunState::Interrupted));
+        for request in active.watch.take_requests() {
+            match request {
+                // Now it can be told whether it can be.
+                Request::Reopen(retrier) => self.to_retry.push(*retrier),
+                other => other.too_late(state.unwrap_or(RunState::Interrupted)),
+            }
+        }
         // One that was left as it is stored was not cut off.
         let left = self.closing.is_some() && active.place != Place::Slot;
         if let Some(info) = info.filter(|_| !left)

@@ -57,13 +57,15 @@ impl ExecutionOrchestrator {
                 // It is stored, and memory knows more: why it failed, and when.
                 return None;
             }
-            return Some(RunInfo::active(run_id.clone(), &active.plan, &active.watch));
+            let info = RunInfo::active(run_id.clone(), &active.plan, &active.watch);
+            return Some(RunInfo { generation: active.generation, ..info });
         }
         let ticket = *self.tickets.get(run_id)?;
         let waiting = self.waiting.get(&ticket)?;
         let queued = RunInfo::queued(run_id.clone(), &waiting.plan, self.line.position(ticket));
         // A run that goes on has some steps behind it.
-        Some(RunInfo { completed: waiting.at.cursor, ..queued })
+        let (completed, generation) = (waiting.at.cursor, waiting.generation);
+        Some(RunInfo { completed, generation, ..queued })
     }
 
     /// Starts to cancel a run that waits or runs here; the answer comes when that is stored.

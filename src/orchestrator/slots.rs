@@ -27,6 +27,7 @@ pub(crate) struct Active {
     pub(crate) watch: Rc<Watch>,
     pub(crate) project: Project,
     pub(crate) plan: Arc<CheckedPlan>,
+    pub(crate) generation: u32,
     pub(crate) cancellation: CancellationToken,
     /// Who waits for its end.
     pub(crate) outcomes: Vec<oneshot::Sender<Outcome>>,
@@ -131,6 +132,7 @@ impl ExecutionOrchestrator {
             watch: Rc::clone(&watch),
             project: waiting.project.clone(),
             plan: waiting.plan,
+            generation: waiting.generation,
             cancellation: scope.cancellation.clone(),
             outcomes: waiting.outcomes,
         };

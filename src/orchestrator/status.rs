@@ -12,6 +12,8 @@ use crate::run::{HoldReason, RunId, RunRecord, RunState, StepFailure};
 pub struct RunInfo {
     /// The run.
     pub run_id: RunId,
+    /// Which generation of the run this is, from 1: each retry of a run that was over, or held, opens the next.
+    pub generation: u32,
     /// The plan's name, if it has one.
     pub name: Option<Arc<str>>,
     /// Where it stands.
@@ -56,6 +58,7 @@ impl RunInfo {
     pub(crate) fn queued(run_id: RunId, plan: &CheckedPlan, position: Option<usize>) -> Self {
         Self {
             run_id,
+            generation: 1,
             name: plan.name().cloned(),
             state: RunState::Queued,
             position,
@@ -101,6 +104,7 @@ impl From<RunRecord> for RunInfo {
     fn from(record: RunRecord) -> Self {
         Self {
             run_id: record.run_id,
+            generation: record.generation,
             name: record.name,
             state: record.state,
             position: None,

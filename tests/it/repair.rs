@@ -575,6 +575,23 @@ async fn a_queued_retry_goes_on_after_a_restart<W: World>() {
     bench.bury(actors).await;
 }
 
+async fn a_run_can_be_tried_again_as_soon_as_it_is_told_that_it_failed<W: World>() {
+    let bench = Bench::<W>::new();
+    let actors = bench.live(plain).await;
+    let mut events = watch(&actors.bus).await;
+    bench.service.goes(false);
+    for generation in 1..20 {
+        if generation == 1 {
+            submit(&actors, "a", fragile()).await;
+        } else {
+            let run = retry(&actors, retry_of("a")).await.unwrap();
+            assert_eq!(status(&actors, run.run_id().as_str()).await.unwrap().generation, generation);
+        }
+        until(&mut events, "plan.failed").await;
+    }
+    bench.bury(actors).await;
+}
+
 async fn two_who_try_it_again_do_it_once<W: World>() {
     let bench = Bench::<W>::new();
     let actors = bench.live(plain).await;
@@ -736,6 +753,7 @@ frozen! {
     another_plan_is_refused_or_a_run_of_its_own_or_goes_on_behind_what_is_the_same
     a_retry_has_its_place_in_the_line_and_its_time
     a_queued_retry_goes_on_after_a_restart
+    a_run_can_be_tried_again_as_soon_as_it_is_told_that_it_failed
     two_who_try_it_again_do_it_once
     each_generation_has_its_own_idempotency_keys
     a_run_that_is_repaired_twice_may_die_at_any_commit
