@@ -52,6 +52,7 @@
 //! | read and write artifacts | [`Get`], [`Put`], [`ListVersions`], [`ListKeys`], [`Delete`], [`Artifact`] |
 //! | have a step tried again, or stopped in time | [`Step::retry`], [`Retry`], [`Step::timeout`], [`Step::total_timeout`], [`ExecutePlan::deadline`] |
 //! | leave a service alone that is down | [`Step::breaker`], [`Breaker`], [`Breakers`] |
+//! | ask no more of a service than it grants | [`Step::limit`], [`Limit`], [`Limits`] |
 //! | say what follows from a failure | [`Step::on_failure`], [`OnFailure`], [`Step::escalate_on_failure`], [`StepError::fatal`] |
 //! | ask about runs, cancel them, shut down | [`PlanStatus`], [`ListPlans`], [`CancelPlan`], [`Shutdown`] |
 //! | hold a run, and let it go on | [`PausePlan`], [`ResumePlan`], [`RetryNow`] |
@@ -158,10 +159,10 @@ pub use memory::{
 pub use memory::{LockHolder, OpenError, SqliteStore};
 pub use orchestrator::{
     AbandonedCall, Breakers, CancelOutcome, CancelPlan, ContinueRun, ControlError, CurrentStep, ExecutePlan,
-    ExecutionOrchestrator, ListAbandoned, ListPlans, OnMismatch, PauseOutcome, PausePlan, PlanError,
-    PlanStatus, Recover, ResolveOutcome, ResolveStep, ResumeOutcome, ResumePlan, RetryFault, RetryFrom,
-    RetryNow, RetryOutcome, RetryRun, RunHandle, RunInfo, Shutdown, ShutdownReport, SkipStep, StepOutcome,
-    SubmitPlan,
+    ExecutionOrchestrator, LimitStatus, Limits, ListAbandoned, ListPlans, OnMismatch, PauseOutcome,
+    PausePlan, PlanError, PlanStatus, Recover, ResolveOutcome, ResolveStep, ResumeOutcome, ResumePlan,
+    RetryFault, RetryFrom, RetryNow, RetryOutcome, RetryRun, RunHandle, RunInfo, Shutdown, ShutdownReport,
+    SkipStep, StepOutcome, SubmitPlan,
 };
 pub use plan::{
     BreakerOpen, Callable, ContextError, InputType, IntoCallable, IntoOutput, InvalidPlan, InvalidPolicy,
@@ -171,7 +172,9 @@ pub use plan::{
 #[cfg(feature = "plan-files")]
 pub use plan_file::{PlanFile, PlanFileError, PlanFileFault, PlanFileProblem, PlanFormat};
 pub use project::Project;
-pub use resilience::{Breaker, BreakerRecord, CircuitState, InvalidBreaker, InvalidRetry, Jitter, Retry};
+pub use resilience::{
+    Breaker, BreakerRecord, CircuitState, InvalidBreaker, InvalidLimit, InvalidRetry, Jitter, Limit, Retry,
+};
 pub use run::{
     Durability, FailureKind, HoldReason, InvalidRunId, NotUndone, RunId, RunRecord, RunState, StepFailure,
     StepProgress, Undoing,

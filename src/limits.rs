@@ -134,6 +134,15 @@ pub const TIMEOUT_GRACE: Duration = Duration::from_secs(10);
 /// Breakers that one orchestrator may have: each is kept in memory, with its window.
 pub const MAX_BREAKERS: usize = 1_000;
 
+/// Most attempts that a limit by name may let be under way at a time: as many as one orchestrator can have in flight.
+pub const MAX_LIMIT_CONCURRENCY: u32 = 10_000;
+
+/// Largest burst of a limit by name: more attempts than that cannot start at once.
+pub const MAX_LIMIT_BURST: u32 = 10_000;
+
+/// Limits by name that one orchestrator may have: each is kept in memory.
+pub const MAX_NAMED_LIMITS: usize = 1_000;
+
 /// Largest secret, in bytes: a key with its chain of certificates. Everything that leaves a step is searched for it.
 pub const MAX_SECRET_BYTES: usize = 64 * 1024;
 

@@ -14,7 +14,7 @@ use crate::memory::ProjectMemory;
 use crate::orchestrator::{ExecutionOrchestrator, Recover};
 #[cfg(feature = "expressions")]
 use crate::plan::Surroundings;
-use crate::resilience::{Breaker, InvalidBreaker};
+use crate::resilience::{Breaker, InvalidBreaker, InvalidLimit, Limit};
 #[cfg(feature = "expressions")]
 use crate::secrets::Secrets;
 
@@ -37,6 +37,7 @@ pub struct EngineBuilder {
     queue_capacity: usize,
     recover: Recover,
     breakers: Vec<Breaker>,
+    limits: Vec<Limit>,
     clock: Clock,
     #[cfg(feature = "expressions")]
     surroundings: Surroundings,
@@ -51,6 +52,7 @@ impl Default for EngineBuilder {
             queue_capacity: QUEUE_CAPACITY,
             recover: Recover::default(),
             breakers: Vec::new(),
+            limits: Vec::new(),
             clock: Clock::default(),
             #[cfg(feature = "expressions")]
             surroundings: Surroundings::default(),
@@ -127,6 +129,25 @@ impl EngineBuilder {
         self
     }
 
+    /// A limit for the steps that [name it](crate::Step::limit); see
+    /// [`ExecutionOrchestrator::limit`](crate::ExecutionOrchestrator::limit).
+    ///
+    /// ```
+    /// use lunacore::{Engine, Limit, Step};
+    ///
+    /// # actix::System::new().block_on(async {
+    /// let engine = Engine::builder().limit(Limit::new("openai").concurrency(4)).max_concurrent_plans(100).start()?;
+    /// let ask = Step::new("ask", || async { "42" }).limit("openai");
+    /// assert_eq!(engine.execute([ask]).await?, ["42"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn limit(mut self, limit: Limit) -> Self {
+        self.limits.push(limit);
+        self
+    }
+
     /// Where orchestrator and memory take the time from; from the system by default.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
@@ -155,7 +176,8 @@ impl EngineBuilder {
     ///
     /// # Errors
     /// [`EngineError::NoSystem`] where there is no actix system, such as under `#[tokio::main]`: call
-    /// [`spawn`](Self::spawn) there. [`EngineError::Breaker`] for a breaker that cannot be one.
+    /// [`spawn`](Self::spawn) there. [`EngineError::Breaker`] for a breaker that cannot be one, and [`EngineError::Limit`] for
+    /// such a limit.
     pub fn start(self) -> Result<Engine, EngineError> {
         self.start_here().map(|(engine, _)| engine)
     }
@@ -167,7 +189,7 @@ impl EngineBuilder {
     ///
     /// # Errors
     /// [`EngineError::Thread`] when the operating system gives no thread; [`EngineError::Breaker`] for a breaker that cannot
-    /// be one.
+    /// be one, and [`EngineError::Limit`] for such a limit.
     pub fn spawn(self) -> Result<Engine, EngineError> {
         let (tell_started, started) = std::sync::mpsc::channel();
         std::thread::Builder::new()
@@ -206,6 +228,9 @@ impl EngineBuilder {
         for breaker in &self.breakers {
             breaker.check()?;
         }
+        for limit in &self.limits {
+            limit.check()?;
+        }
         let bus = start(EventBus::new());
         let memory = start(self.memory.clock(self.clock.clone()));
         let allocator = (self.start_allocator)();
@@ -216,6 +241,9 @@ impl EngineBuilder {
             .clock(self.clock);
         for breaker in self.breakers {
             orchestrator = orchestrator.breaker(breaker)?;
+        }
+        for limit in self.limits {
+            orchestrator = orchestrator.limit(limit)?;
         }
         #[cfg(feature = "expressions")]
         {
@@ -255,6 +283,9 @@ pub enum EngineError {
     /// A circuit breaker cannot be one.
     #[error(transparent)]
     Breaker(#[from] InvalidBreaker),
+    /// A limit cannot be one.
+    #[error(transparent)]
+    Limit(#[from] InvalidLimit),
     /// The engine's thread could not be started.
     #[error("the engine's thread could not be started")]
     Thread {

@@ -14,9 +14,9 @@ use crate::event::Event;
 use crate::memory::{Attach, Get, GetOutputs, MemoryError, ProjectMemory, ReadHistory};
 use crate::orchestrator::{
     AbandonedCall, Breakers, CancelOutcome, CancelPlan, ContinueRun, ControlError, ExecutePlan,
-    ExecutionOrchestrator, ListAbandoned, ListPlans, PauseOutcome, PausePlan, PlanError, PlanStatus,
-    ResolveOutcome, ResolveStep, ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RetryRun, RunHandle,
-    RunInfo, Shutdown, ShutdownReport, SkipStep, SubmitPlan,
+    ExecutionOrchestrator, LimitStatus, Limits, ListAbandoned, ListPlans, PauseOutcome, PausePlan, PlanError,
+    PlanStatus, ResolveOutcome, ResolveStep, ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RetryRun,
+    RunHandle, RunInfo, Shutdown, ShutdownReport, SkipStep, SubmitPlan,
 };
 use crate::resilience::BreakerRecord;
 use crate::run::RunId;
@@ -204,6 +204,11 @@ impl Engine {
     /// For [`Breakers::Reset`], [`ControlError::UnknownBreaker`], or memory failed.
     pub async fn breakers(&self, breakers: Breakers) -> Result<Vec<BreakerRecord>, ControlError> {
         self.orchestrator.send(breakers).await?
+    }
+
+    /// The limits by name, and where they stand; see [`Limits`].
+    pub async fn limits(&self) -> Vec<LimitStatus> {
+        self.orchestrator.send(Limits).await.unwrap_or_default()
     }
 
     /// Calls of blocking code that were given up and still run; see [`ListAbandoned`].

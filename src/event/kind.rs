@@ -48,14 +48,19 @@ pub enum EventKind {
     /// The plan was told to pause: nothing of it runs until it is told to go on.
     #[serde(rename = "plan.paused")]
     PlanPaused {},
-    /// The plan waits for a circuit breaker to let its next step through.
+    /// The plan waits for a circuit breaker, or for a limit, to let its next step through.
     #[serde(rename = "plan.parked")]
     PlanParked {
         /// The step.
         task_id: Arc<str>,
-        /// The breaker's name.
-        breaker: Arc<str>,
-        /// Until when the breaker is open; not there while its probes are in flight.
+        /// The breaker's name, if it waits for one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        breaker: Option<Arc<str>>,
+        /// The limit's name, if it waits for one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<Arc<str>>,
+        /// Until when the breaker is open; not there while its probes are in flight. Of a limit, until when its rate lets this
+        /// step not start; not there while as many attempts as may are under way, so that nobody knows.
         #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339::maybe")]
         until: Option<SystemTime>,
     },

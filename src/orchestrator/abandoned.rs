@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use super::invoke::Call;
 use super::machine::Position;
+use super::permits::LimitPermit;
 use crate::plan::RunScope;
 use crate::run::RunId;
 
@@ -39,8 +40,14 @@ struct Account {
 }
 
 impl AbandonedCalls {
-    /// Keeps account of a call until it ends.
-    pub(crate) fn watch(&self, scope: &RunScope, at: Position, mut call: Call, since: SystemTime) {
+    /// Keeps account of a call until it ends, and holds its permit as long.
+    pub(crate) fn watch(
+        &self,
+        scope: &RunScope,
+        at: Position,
+        (mut call, permit): (Call, Option<LimitPermit>),
+        since: SystemTime,
+    ) {
         let Some(step) = scope.plan.get(at.cursor) else { return };
         let abandoned = AbandonedCall {
             run_id: scope.run_id.clone(),
@@ -62,6 +69,7 @@ impl AbandonedCalls {
         let account = Rc::clone(&self.0);
         actix::spawn(async move {
             drop(call.end().await);
+            drop(permit);
             account.borrow_mut().calls.remove(&number);
             log::info!(
                 target: "lunacore::run", run_id = run_id.as_str(), step_id = &*step_id, attempt;

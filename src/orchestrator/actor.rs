@@ -18,6 +18,7 @@ use super::internal::Happened;
 use super::line::{Line, Move, Ticket};
 use super::links::Links;
 use super::messages::{CancelOutcome, ExecutePlan, RunHandle, SubmitPlan};
+use super::permits::LimitSet;
 use super::retrying::Retrier;
 use super::runner::{Outcome, Random};
 use super::shutdown::Closing;
@@ -83,6 +84,7 @@ pub struct ExecutionOrchestrator {
     /// Runs that stood aside, are ready to go on, and wait for a slot.
     pub(crate) ready: HashMap<Ticket, (RunId, oneshot::Sender<()>)>,
     pub(crate) breakers: BreakerSet,
+    pub(crate) limits: LimitSet,
     pub(crate) clock: Clock,
     pub(crate) random: Random,
     #[cfg(feature = "expressions")]
@@ -150,6 +152,7 @@ impl ExecutionOrchestrator {
             to_steer: Vec::new(),
             ready: HashMap::new(),
             breakers: BreakerSet::default(),
+            limits: LimitSet::default(),
             clock: Clock::default(),
             random: Rc::new(fastrand::f64),
             #[cfg(feature = "expressions")]

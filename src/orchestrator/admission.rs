@@ -1,5 +1,6 @@
 //! The way of a plan from its submission to its place in the line: checked, looked up, resolved, accepted.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +55,7 @@ impl ExecutionOrchestrator {
         let named = message.run_id.is_some();
         let run_id = message.run_id.map_or_else(|| Ok(RunId::random()), |id| id.parse())?;
         let plan = Arc::new(CheckedPlan::with_inputs(message.plan, message.inputs)?);
-        self.check_breakers(&plan)?;
+        self.check_guards(&plan)?;
         let now = self.clock.now();
         let deadline = match message.deadline {
             Some(Duration::ZERO) => return Err(InvalidPlan::NoTime.into()),
@@ -130,17 +131,18 @@ impl ExecutionOrchestrator {
         }
     }
 
-    /// Every breaker that a step names must be there.
-    pub(crate) fn check_breakers(&self, plan: &CheckedPlan) -> Result<(), PlanError> {
+    /// Every breaker and every limit that a step names must be there.
+    pub(crate) fn check_guards(&self, plan: &CheckedPlan) -> Result<(), PlanError> {
         if !plan.has_policies() {
             return Ok(());
         }
-        let unknown = plan.record().breakers().find(|(_, name)| !self.breakers.contains_key(*name));
-        let Some((step_id, name)) = unknown else { return Ok(()) };
-        let likeness = |known: &&Arc<str>| strsim::damerau_levenshtein(known, name);
-        let similar = self.breakers.keys().min_by_key(likeness).filter(|known| likeness(known) <= 2);
-        let similar = similar.map(|name| name.to_string());
-        Err(PlanError::UnknownBreaker { step_id: step_id.to_owned(), name: name.to_string(), similar })
+        if let Some((step_id, name, similar)) = unknown(plan.record().breakers(), &self.breakers) {
+            return Err(PlanError::UnknownBreaker { step_id, name, similar });
+        }
+        if let Some((step_id, name, similar)) = unknown(plan.record().limits(), &self.limits) {
+            return Err(PlanError::UnknownLimit { step_id, name, similar });
+        }
+        Ok(())
     }
 
     /// Lets a plan wait, until its deadline if it has one.
@@ -265,6 +267,17 @@ impl ExecutionOrchestrator {
             }
         }
     }
+}
+
+/// The first name that is not known, with its step, and one that is known and looks alike.
+fn unknown<'p, T>(
+    mut named: impl Iterator<Item = (&'p str, &'p Arc<str>)>,
+    known: &BTreeMap<Arc<str>, T>,
+) -> Option<(String, String, Option<String>)> {
+    let (step_id, name) = named.find(|(_, name)| !known.contains_key(*name))?;
+    let likeness = |known: &&Arc<str>| strsim::damerau_levenshtein(known, name);
+    let similar = known.keys().min_by_key(likeness).filter(|known| likeness(known) <= 2);
+    Some((step_id.to_owned(), name.to_string(), similar.map(|name| name.to_string())))
 }
 
 /// How a run ended that is over, for callers who have its plan; `None` for one that is not over, or not known.

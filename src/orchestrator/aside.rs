@@ -1,5 +1,5 @@
-//! What a run does while no attempt of it is in flight: it waits for a time, for its breaker, for somebody's word, or for a
-//! slot.
+//! What a run does while no attempt of it is in flight: it waits for a time, for its breaker, for its limit, for somebody's
+//! word, or for a slot.
 
 use std::time::SystemTime;
 
@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use super::error::PlanError;
 use super::internal::{Happened, tell};
 use super::machine::{Ahead, Input};
+use super::permits::Turn;
 use super::runner::{Flow, Runner};
 use super::watch::Request;
 use crate::plan::StepError;
@@ -18,7 +19,7 @@ enum Heard {
     Cancelled,
     Request(Request),
     Limit,
-    /// The time, or a change of the breaker.
+    /// The time, a change of the breaker, or word from the limit.
     Ready,
     /// A slot.
     Slot,
@@ -32,6 +33,8 @@ enum Want {
     Slot,
     /// This time, or a change of its breaker.
     Breaker(Option<SystemTime>),
+    /// This time, or word from its limit.
+    Limit(Option<SystemTime>),
 }
 
 impl Runner {
@@ -72,6 +75,9 @@ impl Runner {
     pub(super) async fn stand_aside(&mut self) -> Result<Flow, PlanError> {
         // Also without one: what stands aside is left alone, or not, by what it waits for.
         self.slot = false;
+        if self.watch.at.get().state != RunState::Parked {
+            self.gate.place = None;
+        }
         tell(&self.orchestrator, Happened::Released { run_id: self.scope.run_id.clone() });
         let mut granted = None;
         let flow = self.stand(&mut granted).await;
@@ -105,6 +111,8 @@ impl Runner {
                 Heard::Limit => {
                     let Some(limit) = limit else { continue };
                     let error = StepError::limit(limit.exceeded());
+                    // What follows waits for no permit, and those behind it are not to wait for what it waits for.
+                    self.gate.place = None;
                     // What goes on needs a slot, and asks no breaker before; but for a plan that is paused and stays so.
                     if self.watch.at.get().pausing || !self.goes_on_after(&error) {
                         return Ok(Flow::Turn(self.failed(error)));
@@ -125,7 +133,7 @@ impl Runner {
         }
     }
 
-    /// It has a slot: what now? `None`: its breaker lets it through no more.
+    /// It has a slot: what now? `None`: its breaker, or its limit, lets it through no more.
     fn go_on(&mut self, overdue: Option<StepError>, trial: bool) -> Option<Flow> {
         if let Some(error) = overdue {
             return Some(Flow::Turn(self.failed(error)));
@@ -142,20 +150,32 @@ impl Runner {
         }
     }
 
-    fn want(&self, at_once: bool) -> Want {
+    fn want(&mut self, at_once: bool) -> Want {
         match self.watch.at.get().state {
             _ if at_once => Want::Slot,
             RunState::Queued => Want::Slot,
-            RunState::Parked => {
-                let now = self.clock.now();
-                let breaker = self.policy().and_then(|policy| policy.breaker.as_ref());
-                // One that is not there lets everything through.
-                let opens = breaker
-                    .and_then(|name| self.breakers.get(name))
-                    .map_or(Some(now), |breaker| breaker.opens(now));
-                if opens.is_some_and(|opens| opens <= now) { Want::Slot } else { Want::Breaker(opens) }
-            }
+            RunState::Parked => self.barrier(),
             _ => Want::Word,
+        }
+    }
+
+    /// What a parked run waits for: its breaker, then its limit, then a slot.
+    fn barrier(&mut self) -> Want {
+        let now = self.clock.now();
+        let breaker = self.policy().and_then(|policy| policy.breaker.as_ref());
+        // One that is not there lets everything through.
+        let opens =
+            breaker.and_then(|name| self.breakers.get(name)).map_or(Some(now), |breaker| breaker.opens(now));
+        if opens.is_none_or(|opens| opens > now) {
+            // Meanwhile others may have what the limit grants.
+            self.gate.place = None;
+            return Want::Breaker(opens);
+        }
+        let name = self.policy().and_then(|policy| policy.limit.as_ref());
+        let Some(limit) = name.and_then(|name| self.limits.get(name)) else { return Want::Slot };
+        match self.gate.place.get_or_insert_with(|| limit.join()).turn(now) {
+            Turn::Now => Want::Slot,
+            Turn::Later(until) => Want::Limit(until),
         }
     }
 
@@ -175,6 +195,15 @@ impl Runner {
                 std::future::pending::<()>().await;
             }
         };
+        let limited = async {
+            let (Want::Limit(next), Some(place)) = (want, &self.gate.place) else {
+                return std::future::pending().await;
+            };
+            tokio::select! {
+                () = place.told() => {}
+                () = self.until(*next) => {}
+            }
+        };
         let breaker = async {
             let Want::Breaker(opens) = want else { return std::future::pending().await };
             let name = self.policy().and_then(|policy| policy.breaker.as_ref());
@@ -191,6 +220,7 @@ impl Runner {
             () = slot => Heard::Slot,
             () = self.until(limit), if limit.is_some() => Heard::Limit,
             () = breaker => Heard::Ready,
+            () = limited => Heard::Ready,
         }
     }
 

@@ -56,7 +56,7 @@ impl Runner {
         if let Some(limit) =
             limit.filter(|limit| self.watch.since.get().is_some_and(|since| since >= limit.at))
         {
-            self.gate.passage = None;
+            self.gate.give_back();
             return Ok(Flow::Turn(self.failed(StepError::limit(limit.exceeded()))));
         }
         if attempt == 0 {
@@ -75,13 +75,12 @@ impl Runner {
         let context = scope.open_attempt(cursor, attempt, known, input);
         let call = Call::start(callable, step.step.is_inline(), context, &self.claim);
         let ended = self.end_of(call, limit).await;
+        // No code of it runs any more; what was abandoned has taken its permit along.
+        self.gate.permit = None;
         let staged = scope.take_staged();
         let (result, staged) = match ended? {
             Ended::Returned(result) => scope.clean(result, staged),
-            Ended::Dropped => {
-                self.gate.passage = None;
-                return Ok(Input::Cancel.into());
-            }
+            Ended::Dropped => return Ok(self.cancelled()),
         };
         let now = self.watch.at.get();
         if result.is_err() && scope.cancellation.is_cancelled() && !now.expired {
@@ -115,7 +114,13 @@ impl Runner {
                 return Ok(Some(flow));
             }
         }
-        Ok(self.scope.cancellation.is_cancelled().then(|| Input::Cancel.into()))
+        Ok(if self.scope.cancellation.is_cancelled() { Some(self.cancelled()) } else { None })
+    }
+
+    /// The attempt was cancelled, which says nothing about the service.
+    fn cancelled(&mut self) -> Flow {
+        self.gate.give_back();
+        Input::Cancel.into()
     }
 
     fn callable(&self, cursor: usize, fallback: bool) -> Option<&Callable> {
@@ -268,6 +273,7 @@ impl Runner {
                     expired = expired.and(served.map(drop));
                 }
                 Heard::Limit => {
+                    let call = (call, self.gate.permit.take());
                     self.links.abandoned.watch(&self.scope, self.watch.at.get(), call, self.clock.now());
                     let source = Box::new(limit.exceeded());
                     expired?;

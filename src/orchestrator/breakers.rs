@@ -9,7 +9,8 @@ use std::time::SystemTime;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use super::machine::Ahead;
+use super::machine::{Ahead, Behind};
+use super::permits::{LimitPermit, Place};
 use crate::event::EventKind;
 use crate::memory::Commit;
 use crate::plan::{CheckedPlan, Policy, WhenOpen};
@@ -31,7 +32,7 @@ pub(crate) struct Change {
     pub(crate) record: BreakerRecord,
 }
 
-/// What an attempt that is about to start has got from its breaker.
+/// What an attempt that is about to start has got from its breaker and from its limit.
 #[derive(Default)]
 pub(crate) struct Gate {
     /// Its way through, if it has a breaker.
@@ -40,6 +41,17 @@ pub(crate) struct Gate {
     pub(crate) refused: Option<Arc<str>>,
     /// What asking has changed.
     pub(crate) change: Option<Change>,
+    /// Its part of the limit, if it has one, until no code of it runs any more.
+    pub(crate) permit: Option<LimitPermit>,
+    /// The place of a parked run in the line of the limit.
+    pub(crate) place: Option<Place>,
+}
+
+impl Gate {
+    /// The attempt does not take place, or says nothing: what it has got goes to others.
+    pub(crate) fn give_back(&mut self) {
+        (self.passage, self.permit) = (None, None);
+    }
 }
 
 /// A way through a breaker. One that is dropped without a word gives its place back, and says nothing about the service.
@@ -92,6 +104,19 @@ impl Guarded {
     }
 }
 
+/// Whether the breaker of the step at `index` would let an attempt start. Asking so changes nothing.
+pub(crate) fn would_pass(
+    breakers: &BreakerSet,
+    plan: &CheckedPlan,
+    index: usize,
+    now: SystemTime,
+    trial: bool,
+) -> bool {
+    let name = plan.policy(index).and_then(|policy| policy.breaker.as_ref());
+    let guarded = name.and_then(|name| breakers.get(name));
+    guarded.is_none_or(|guarded| guarded.circuit.borrow().would_pass(now, trial))
+}
+
 /// Asks the breaker of the step at `index` whether an attempt may start. `trial`: somebody has asked for one now, whatever
 /// the breaker thinks of it.
 pub(crate) fn ahead(
@@ -114,14 +139,16 @@ pub(crate) fn ahead(
     let until = match permit {
         Permit::Pass(ticket) | Permit::Probe(ticket) => {
             let passage = Passage { breaker: Rc::clone(guarded), ticket: Some(ticket) };
-            return (Ahead::Go, Gate { passage: Some(passage), refused: None, change });
+            return (Ahead::Go, Gate { passage: Some(passage), change, ..Gate::default() });
         }
         Permit::Wait(until) => Some(until),
         Permit::Busy => None,
     };
     match when_open {
         WhenOpen::Fail => (Ahead::Go, Gate { refused: Some(Arc::clone(name)), change, ..Gate::default() }),
-        WhenOpen::Park => (Ahead::Park { now, until }, Gate { change, ..Gate::default() }),
+        WhenOpen::Park => {
+            (Ahead::Park { now, until, behind: Behind::Breaker }, Gate { change, ..Gate::default() })
+        }
     }
 }
 

@@ -78,7 +78,7 @@ impl Runner {
 
     /// An attempt that was started, and cannot be called: which says nothing about the service behind its breaker.
     pub(super) fn uncalled(&mut self, error: StepError) -> Turn {
-        self.gate.passage = None;
+        self.gate.give_back();
         self.failed(error)
     }
 

@@ -94,6 +94,18 @@ pub enum PlanError {
         /// Why.
         fault: RetryFault,
     },
+    /// A step names a limit that the orchestrator does not have. Nothing has run.
+    #[error("step {step_id:?} names the limit {name:?}, which this orchestrator does not have{}",
+        similar.as_ref().map(|name| format!("; did you mean {name:?}?")).unwrap_or_default())]
+    #[non_exhaustive]
+    UnknownLimit {
+        /// The step.
+        step_id: String,
+        /// The name that it gave.
+        name: String,
+        /// A limit whose name looks alike.
+        similar: Option<String>,
+    },
     /// As many plans wait as may. Nothing has run; try again later.
     #[error("{capacity} plans wait already; try again later or raise the queue's capacity")]
     QueueFull {

@@ -148,7 +148,7 @@ impl ExecutionOrchestrator {
         }
         let plan = Arc::new(CheckedPlan::new(plan.to_plan())?);
         if !record.state.is_final() {
-            self.check_breakers(&plan)?;
+            self.check_guards(&plan)?;
         }
         Ok(Waiting::new(record.run_id, record.project, plan, Claim::new()))
     }

@@ -21,8 +21,17 @@ pub(crate) enum Ahead {
     /// Its condition: the step stands at the cursor, not started, and what the condition says is the next input. Not said of a
     /// step that was started, or parked, before: it was true then.
     Check,
-    /// A circuit breaker that is open at this time, until then if that is known.
-    Park { now: SystemTime, until: Option<SystemTime> },
+    /// Something that lets nothing through at this time, until then if that is known.
+    Park { now: SystemTime, until: Option<SystemTime>, behind: Behind },
+}
+
+/// What a run parks behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Behind {
+    /// The circuit breaker of its step, which is open.
+    Breaker,
+    /// The limit of its step, which has no permit.
+    Limit,
 }
 
 impl Ahead {
@@ -278,7 +287,7 @@ fn proceed(
     now: SystemTime,
     events: Vec<EventKind>,
 ) -> Decision {
-    // The turn of a step that has not been tried yet begins anew, unless its breaker is what it waited for.
+    // The turn of a step that has not been tried yet begins anew, unless its breaker or limit is what it waited for.
     let keeps = at.attempt > 0 || at.state == RunState::Parked;
     let since = if keeps { at.step.since } else { Some(now) };
     enter(plan, Position { step: StepProgress { since, ..at.step }, ..at }, ahead, events)
@@ -308,10 +317,11 @@ fn enter(plan: &CheckedPlan, at: Position, ahead: Ahead, mut events: Vec<EventKi
             let step = StepProgress { until: None, ..at.step };
             Decision::new(Position { attempt, step, ..at }, events)
         }
-        Ahead::Park { now, until } => {
-            let breaker = step.step.policy().and_then(|policy| policy.breaker.clone());
-            let breaker = breaker.unwrap_or_else(|| Arc::from(""));
-            events.push(EventKind::PlanParked { task_id: Arc::clone(&step.id), breaker, until });
+        Ahead::Park { now, until, behind } => {
+            let (task_id, policy) = (Arc::clone(&step.id), step.step.policy());
+            let breaker = policy.filter(|_| behind == Behind::Breaker).and_then(|p| p.breaker.clone());
+            let limit = policy.filter(|_| behind == Behind::Limit).and_then(|p| p.limit.clone());
+            events.push(EventKind::PlanParked { task_id, breaker, limit, until });
             let step = StepProgress { since: at.step.since.or(Some(now)), until, ..at.step };
             Decision::new(Position { state: RunState::Parked, step, ..at }, events)
         }

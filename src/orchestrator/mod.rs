@@ -4,7 +4,8 @@
 //!   pure.
 //! - `runner` drives one run: it commits what the machine decided, then does what its state asks for, and so on. `attempt` is
 //!   what it does while a step runs, `aside` while none does, `failing` what it makes of a failure.
-//! - `invoke` calls the user's code, and `breakers` keeps it from calling what is down.
+//! - `invoke` calls the user's code, `breakers` keeps it from calling what is down, and `permits` from calling
+//!   more, or more often, than a limit by name allows.
 //! - `verifying` asks whether an attempt that was cut off had its effect, `deciding` is what somebody decides about a step that is held.
 //! - `actor` answers messages, and never waits; `burst`, `admission`, `resolving`, `slots`, `recovery`, `going_on`, `retrying`, `control`,
 //!   `steering` and `shutdown` are parts of it. A plan is `waiting` first; with the task of its run the actor shares a `watch`.
@@ -29,6 +30,7 @@ mod line;
 mod links;
 mod machine;
 mod messages;
+mod permits;
 mod position;
 mod recovery;
 mod resolving;
@@ -53,5 +55,6 @@ pub use messages::{
     PlanStatus, ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RunHandle, Shutdown, ShutdownReport,
     SubmitPlan,
 };
+pub use permits::{LimitStatus, Limits};
 pub use retry_run::{OnMismatch, RetryFrom, RetryRun};
 pub use status::{CurrentStep, RunInfo};

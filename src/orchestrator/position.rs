@@ -36,7 +36,7 @@ impl Position {
         Self { state, cursor, attempt, step, pausing, expired }
     }
 
-    /// Whether a breaker has to be asked before the next attempt: not for a fallback, nor while something else is waited for.
+    /// Whether breaker and limit have to be asked before the next attempt: not for a fallback, nor while something else is waited for.
     pub(crate) fn asks_breaker(&self, now: SystemTime) -> bool {
         let due = self.attempt == 0 || self.step.until.is_none_or(|until| until <= now);
         !self.step.fallback && !self.pausing && (due || self.state == RunState::Parked)

@@ -260,7 +260,7 @@ impl ExecutionOrchestrator {
         let stuck = found.plan.cannot_go_on();
         let mut waiting = Waiting::new(run_id.clone(), found.record.project.clone(), plan, claim);
         waiting.take_up(found);
-        let (stopping, breakers) = (waiting.is_stopping(), self.check_breakers(&waiting.plan));
+        let (stopping, guards) = (waiting.is_stopping(), self.check_guards(&waiting.plan));
         let ticket = self.line.rejoin();
         self.tickets.insert(run_id, ticket);
         self.insert(ticket, waiting, ctx);
@@ -268,7 +268,7 @@ impl ExecutionOrchestrator {
             self.withdraw(ticket, ctx);
         } else if let Some(reason) = stuck {
             self.interrupt_for(ticket, &reason, ctx);
-        } else if let Err(error) = breakers {
+        } else if let Err(error) = guards {
             self.interrupt_for(ticket, &error.to_string(), ctx);
         } else {
             self.resolve(ticket, ctx);

@@ -162,7 +162,7 @@ impl ExecutionOrchestrator {
             }
         };
         let plan = Arc::new(plan);
-        self.check_breakers(&plan)?;
+        self.check_guards(&plan)?;
         if replaced.is_some() && *on_mismatch == OnMismatch::NewRun {
             let other = other_run(&run_id, plan.record())?;
             if let Some(named) = retrier.named.take() {

@@ -18,6 +18,7 @@ use super::limit::{self, Deadline, Limit};
 use super::links::{Links, stored};
 use super::machine::{self, Ahead, Decision, Input, Position};
 use super::messages::{PauseOutcome, ResumeOutcome, RetryOutcome};
+use super::permits::{self, LimitSet};
 use super::watch::{Reply, Request, Watch};
 use crate::clock::Clock;
 use crate::memory::{Claim, Commit, MemoryError, NewArtifact, RunUpdate, StepOutput};
@@ -40,6 +41,7 @@ pub(crate) struct Runner {
     pub(crate) durability: Option<Durability>,
     pub(crate) deadline: Option<Deadline>,
     pub(crate) breakers: BreakerSet,
+    pub(crate) limits: LimitSet,
     pub(crate) clock: Clock,
     pub(crate) random: Random,
     pub(crate) watch: Rc<Watch>,
@@ -47,7 +49,7 @@ pub(crate) struct Runner {
     pub(crate) claim: Claim,
     /// Whether it holds a slot.
     pub(crate) slot: bool,
-    /// What the next attempt has got from its breaker.
+    /// What the next attempt, or the one in flight, has got from its breaker and its limit.
     pub(crate) gate: Gate,
     /// Changes of breakers that go into the next commit, and the one after that if it is refused: they have happened.
     pub(crate) changes: Vec<Change>,
@@ -218,13 +220,14 @@ impl Runner {
         Ok(())
     }
 
-    /// What stands before the next attempt of the step at `cursor`. Its way through the breaker, if it has got one, is kept.
+    /// What stands before the next attempt of the step at `cursor`. What it has got from breaker and limit is kept.
     pub(super) fn ahead(&mut self, cursor: usize, trial: bool) -> Ahead {
         if self.plan().policy(cursor).is_none() {
             return Ahead::Go;
         }
+        let (guards, place) = ((&self.breakers, &self.limits), self.gate.place.take());
         let (ahead, mut gate) =
-            breakers::ahead(&self.breakers, &self.scope.plan, cursor, self.clock.now(), trial);
+            permits::ahead(guards, &self.scope.plan, cursor, self.clock.now(), trial, place);
         self.changes.extend(gate.change.take());
         self.gate = gate;
         ahead

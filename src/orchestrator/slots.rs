@@ -13,6 +13,7 @@ use super::error::PlanError;
 use super::internal::{Happened, tell};
 use super::line::Ticket;
 use super::machine::{self, Ahead, Input, Position};
+use super::permits;
 use super::runner::{Outcome, Runner, Sent};
 use super::waiting::Waiting;
 use super::watch::{Request, Watch};
@@ -58,7 +59,8 @@ impl ExecutionOrchestrator {
         let (ahead, mut gate) = if at.attempt == 0 && waiting.plan.condition(at.cursor).is_some() {
             (Ahead::Check, Gate::default())
         } else if at.asks_breaker(now) && machine::calls_again(&waiting.plan, at, waiting.failure.as_ref()) {
-            breakers::ahead(&self.breakers, &waiting.plan, at.cursor, now, false)
+            let guards = (&self.breakers, &self.limits);
+            permits::ahead(guards, &waiting.plan, at.cursor, now, false, None)
         } else {
             (Ahead::Go, Gate::default())
         };
@@ -146,6 +148,7 @@ impl ExecutionOrchestrator {
             deadline: waiting.deadline,
             callables: waiting.callables,
             breakers: Rc::clone(&self.breakers),
+            limits: Rc::clone(&self.limits),
             clock: self.clock.clone(),
             random: Rc::clone(&self.random),
             watch,

@@ -78,6 +78,8 @@ pub(crate) struct Policy {
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) when_open: WhenOpen,
     #[serde(skip_serializing_if = "is_default")]
+    pub(crate) limit: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) on_failure: Handling,
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) escalate: bool,
@@ -255,6 +257,7 @@ impl Policy {
 ///     .timeout(Duration::from_secs(2))
 ///     .total_timeout(Duration::from_secs(30))
 ///     .breaker("payments")
+///     .limit("payments")
 ///     .on_failure(OnFailure::fallback(|| "on account"))
 ///     .escalate_on_failure();
 /// # drop(charge);
@@ -316,6 +319,13 @@ impl Step {
     #[must_use]
     pub fn when_open(self, when_open: WhenOpen) -> Self {
         self.change_policy(|policy| policy.when_open = when_open)
+    }
+
+    /// Has the step keep to the limit of this name, which it shares with all steps that name it. It must be known to the
+    /// orchestrator; see [`ExecutionOrchestrator::limit`](crate::ExecutionOrchestrator::limit). A step has one at most.
+    #[must_use]
+    pub fn limit(self, name: impl Into<Arc<str>>) -> Self {
+        self.change_policy(|policy| policy.limit = Some(name.into()))
     }
 
     /// What becomes of the plan when the step has failed for the last time. [`OnFailure::Abort`] by default.

@@ -232,6 +232,11 @@ impl PlanRecord {
         self.steps.iter().filter_map(|step| Some((step.id(), step.policy.as_deref()?.breaker.as_ref()?)))
     }
 
+    /// The names of the limits that its steps keep to, each with the step's id.
+    pub(crate) fn limits(&self) -> impl Iterator<Item = (&str, &Arc<str>)> {
+        self.steps.iter().filter_map(|step| Some((step.id(), step.policy.as_deref()?.limit.as_ref()?)))
+    }
+
     /// The steps that leave their callable for a role to the allocator, each as a step of its own that uses it, with its place.
     pub(crate) fn named(&self, role: Role) -> impl Iterator<Item = (usize, Step)> {
         let steps = self.steps.iter().enumerate();

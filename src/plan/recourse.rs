@@ -185,6 +185,7 @@ impl Step {
             ("a grace", policy.grace.is_some()),
             ("a circuit breaker", policy.breaker.is_some()),
             ("a rule for an open breaker", policy.when_open != default.when_open),
+            ("a limit", policy.limit.is_some()),
             ("a rule for when it is cut off", policy.on_interrupted != default.on_interrupted),
             ("a compensation", policy.compensation.is_some()),
         ];

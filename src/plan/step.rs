@@ -222,6 +222,7 @@ impl Step {
             ("callable name", self.record.uses.as_deref()),
             ("agent name", self.record.agent.as_deref()),
             ("breaker name", policy.and_then(|policy| policy.breaker.as_deref())),
+            ("limit name", policy.and_then(|policy| policy.limit.as_deref())),
             ("fallback name", role(Role::Fallback)),
             ("name of what verifies", role(Role::Verification)),
             ("name of what undoes", role(Role::Compensation)),

@@ -163,6 +163,12 @@ impl Circuit {
         }
     }
 
+    /// Whether whoever asked for a permit now, or for a [trial](Self::trial), would get one. Asking so changes nothing.
+    pub(crate) fn would_pass(&self, now: SystemTime, trial: bool) -> bool {
+        let tried = trial && matches!(self.phase, Phase::Open { .. }) && self.probing < self.config.probes;
+        tried || self.opens(now).is_some_and(|opens| opens <= now)
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed(_))
     }

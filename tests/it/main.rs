@@ -36,6 +36,7 @@ mod limits;
 mod logging;
 mod matrix;
 mod memory;
+mod named_limits;
 mod ordering;
 mod outputs;
 mod panics;

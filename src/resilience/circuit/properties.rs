@@ -94,7 +94,13 @@ proptest! {
                         prop_assert_eq!(restored.record(), circuit.record());
                     }
                     let free = flying.iter().filter(|ticket| ticket.probe).count() < probes as usize;
+                    let mut tried = Circuit::restore(circuit.config().clone(), &circuit.record());
+                    let passes = |permit: &Permit| matches!(permit, Permit::Pass(_) | Permit::Probe(_));
+                    let told = tried.would_pass(now, true);
+                    prop_assert_eq!(told, passes(&tried.trial(now).0));
+                    let told = circuit.would_pass(now, false);
                     let (permit, change) = circuit.permit(now);
+                    prop_assert_eq!(told, passes(&permit));
                     let (again, change_again) = restored.permit(now);
                     match (&permit, &again) {
                         (Permit::Pass(_), Permit::Pass(_)) => prop_assert_eq!(before, CircuitState::Closed),

@@ -107,7 +107,8 @@ pub(crate) fn details(event: &Event, width: usize, style: Style) -> String {
             Some(name) => format!("{name}, {}", counted(*steps, "step")),
             None => counted(*steps, "step"),
         },
-        EventKind::PlanParked { breaker, .. }
+        EventKind::PlanParked { limit: Some(limit), .. } => format!("limit {limit}"),
+        EventKind::PlanParked { breaker: Some(breaker), .. }
         | EventKind::BreakerOpened { breaker, .. }
         | EventKind::BreakerHalfOpened { breaker }
         | EventKind::BreakerClosed { breaker } => format!("breaker {breaker}"),

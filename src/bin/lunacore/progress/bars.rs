@@ -96,6 +96,7 @@ impl Bars {
             }
             Standing::Waiting { .. }
             | Standing::Parked { .. }
+            | Standing::Limited { .. }
             | Standing::Paused
             | Standing::Sleeping { .. }
             | Standing::AwaitingSignal { .. }

@@ -110,8 +110,11 @@ impl Lines {
                 format!("{step} | {}", fit(&reported(value), SHOWN, style))
             }
             EventKind::PlanPaused {} => "paused".to_owned(),
-            EventKind::PlanParked { breaker, .. } => {
+            EventKind::PlanParked { breaker: Some(breaker), .. } => {
                 format!("{step} parked: the breaker {} is open", clean(breaker))
+            }
+            EventKind::PlanParked { limit: Some(limit), .. } => {
+                format!("{step} parked: the limit {} has no permit", clean(limit))
             }
             EventKind::PlanStopping {} => "waiting for blocking code to stop".to_owned(),
             EventKind::PlanInterrupted { reason } => format!("interrupted: {}", fit(reason, SHOWN, style)),

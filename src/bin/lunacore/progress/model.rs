@@ -21,6 +21,7 @@ pub(super) enum Standing {
     Running { attempt: u32, since: SystemTime },
     Waiting { next: u32, until: SystemTime, why: Arc<str> },
     Parked { breaker: Arc<str> },
+    Limited { limit: Arc<str> },
     Paused,
     Sleeping { until: SystemTime },
     AwaitingSignal { signal: Arc<str>, until: Option<SystemTime> },
@@ -144,7 +145,12 @@ impl Model {
             EventKind::TaskCompensationFailed { attempt, next_attempt_at, failure, .. } => {
                 failed(*attempt, *next_attempt_at, failure)
             }
-            EventKind::PlanParked { breaker, .. } => Standing::Parked { breaker: Arc::clone(breaker) },
+            EventKind::PlanParked { breaker: Some(breaker), .. } => {
+                Standing::Parked { breaker: Arc::clone(breaker) }
+            }
+            EventKind::PlanParked { limit: Some(limit), .. } => {
+                Standing::Limited { limit: Arc::clone(limit) }
+            }
             _ => return,
         };
         *standing = next;
@@ -187,6 +193,7 @@ impl Model {
                 format!("attempt {next} in {}: {why}", waits_for(*until, now))
             }
             Standing::Parked { breaker } => format!("parked: the breaker {breaker} is open"),
+            Standing::Limited { limit } => format!("parked: the limit {limit} has no permit"),
             Standing::Paused => "paused".to_owned(),
             Standing::Sleeping { until } => format!("sleeps for {}", waits_for(*until, now)),
             Standing::AwaitingSignal { signal, until: None } => format!("waits for the signal {signal}"),

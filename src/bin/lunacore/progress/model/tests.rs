@@ -87,6 +87,8 @@ fn a_run_that_goes_on_shows_what_it_has_behind_it_and_what_it_waits_for() {
     model.tell(&event(0, "task.recovered", json!({ "task_id": "s0" })));
     model.tell(&event(0, "plan.parked", json!({ "task_id": "s1", "breaker": "db" })));
     assert_eq!(shown(&model, 0), ["s0", "s1 parked: the breaker db is open", "s2"]);
+    model.tell(&event(0, "plan.parked", json!({ "task_id": "s1", "limit": "openai" })));
+    assert_eq!(shown(&model, 0), ["s0", "s1 parked: the limit openai has no permit", "s2"]);
     model.tell(&event(0, "plan.paused", json!({})));
     assert_eq!(shown(&model, 0)[1], "s1 paused");
     model.tell(&event(0, "task.skipped", json!({ "task_id": "s1" })));
