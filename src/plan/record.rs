@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -201,6 +202,26 @@ impl PlanRecord {
     #[must_use]
     pub fn wait_of(&self, index: usize) -> Option<&Wait> {
         self.steps.get(index)?.wait.as_ref()
+    }
+
+    /// The names of the circuit breakers that watch its steps, each once.
+    #[must_use]
+    pub fn breaker_names(&self) -> BTreeSet<&str> {
+        self.breakers().map(|(_, name)| &**name).collect()
+    }
+
+    /// The names of the limits that its steps keep to, each once.
+    ///
+    /// ```
+    /// use lunacore::{PlanRecord, Step};
+    ///
+    /// let plan = PlanRecord::of(["a", "b"].map(|id| Step::named(id).limit("openai").breaker("openai")))?;
+    /// assert!(plan.limit_names().iter().eq(&["openai"]) && plan.breaker_names() == plan.limit_names());
+    /// # Ok::<(), lunacore::InvalidPlan>(())
+    /// ```
+    #[must_use]
+    pub fn limit_names(&self) -> BTreeSet<&str> {
+        self.limits().map(|(_, name)| &**name).collect()
     }
 
     /// How many steps it has.

@@ -84,6 +84,7 @@ fn beyond_waiting(what: &str) -> Option<&'static str> {
         ("a grace", "grace"),
         ("a circuit breaker", "breaker"),
         ("a rule for an open breaker", "when_open"),
+        ("a limit", "limit"),
         ("a rule for when it is cut off", "on_interrupted"),
         ("a compensation", "compensate"),
     ];

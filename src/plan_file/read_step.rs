@@ -10,7 +10,7 @@ use crate::plan::{OnFailure, OnInterrupted, Step, WhenOpen};
 use crate::resilience::{Jitter, Retry};
 
 // The keys of each mapping, in the order in which its reader takes them apart.
-const STEP: [&str; 20] = [
+const STEP: [&str; 21] = [
     "id",
     "sleep",
     "sleep_until",
@@ -27,6 +27,7 @@ const STEP: [&str; 20] = [
     "grace",
     "breaker",
     "when_open",
+    "limit",
     "on_failure",
     "escalate_on_failure",
     "on_interrupted",
@@ -120,8 +121,8 @@ impl Reader<'_, '_> {
         step
     }
 
-    fn policy(&mut self, mut step: Step, members: [Option<&Node>; 10]) -> Step {
-        let [retry, timeout, total_timeout, grace, breaker, when_open, after @ ..] = members;
+    fn policy(&mut self, mut step: Step, members: [Option<&Node>; 11]) -> Step {
+        let [retry, timeout, total_timeout, grace, breaker, when_open, limit, after @ ..] = members;
         if let Some(retry) = retry.and_then(|retry| self.retry(retry)) {
             step = step.retry(retry);
         }
@@ -141,6 +142,9 @@ impl Reader<'_, '_> {
         // What is the default anyway makes no policy.
         if when_open.and_then(|node| faults.word(node, "`when_open`", &WHEN_OPEN)) == Some(1) {
             step = step.when_open(WhenOpen::Fail);
+        }
+        if let Some(limit) = limit.and_then(|limit| faults.name(limit, "`limit`")) {
+            step = step.limit(limit);
         }
         self.recourse(step, after)
     }

@@ -73,6 +73,10 @@ pub(super) struct FileStep {
     /// What to do while that lets nothing through: wait, or fail; `park` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     when_open: Option<Open>,
+    /// The limit that the step keeps to, which bounds how many attempts are under way, or start in a time; none by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    limit: Option<String>,
     /// What becomes of the plan when the step has failed for the last time; `abort` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     on_failure: Option<Failure>,
@@ -217,6 +221,7 @@ impl FileStep {
                 WhenOpen::Park => None,
                 WhenOpen::Fail => Some(Open::Fail),
             },
+            limit: policy.limit.as_deref().map(str::to_owned),
             on_failure: match &policy.on_failure {
                 Handling::Abort | Handling::Fallback => None,
                 Handling::Hold => Some(Failure::Hold),

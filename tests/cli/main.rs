@@ -9,6 +9,7 @@
 )]
 
 mod check;
+mod guards;
 mod inspect;
 mod repair;
 mod run;

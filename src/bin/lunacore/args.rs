@@ -82,6 +82,8 @@ pub(crate) struct Run {
     pub(crate) in_memory: bool,
     #[command(flatten)]
     pub(crate) secrets: Hidden,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
     /// Print the outputs as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -99,6 +101,8 @@ pub(crate) struct Resume {
     pub(crate) source: Source,
     #[command(flatten)]
     pub(crate) secrets: Hidden,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
     /// Show no progress
     #[arg(long, short)]
     pub(crate) quiet: bool,
@@ -120,6 +124,8 @@ pub(crate) struct Retry {
     pub(crate) source: Source,
     #[command(flatten)]
     pub(crate) secrets: Hidden,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
     /// Show no progress
     #[arg(long, short)]
     pub(crate) quiet: bool,
@@ -150,9 +156,20 @@ pub(crate) struct Resolve {
     pub(crate) source: Source,
     #[command(flatten)]
     pub(crate) secrets: Hidden,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
     /// Show no progress
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+/// What the limits are that steps name.
+#[derive(Debug, Args)]
+pub(crate) struct Bounds {
+    /// Bounds the steps that keep to the limit NAME: 60/1m lets 60 attempts start in a minute, evenly; 60/1m+10 with a burst of 10;
+    /// 4 lets 4 be under way at a time, and 4,60/1m is both. Without this, a limit lets one be under way at a time
+    #[arg(long = "limit", value_name = "NAME=LIMIT")]
+    pub(crate) limits: Vec<String>,
 }
 
 /// Where `secrets.NAME` is.

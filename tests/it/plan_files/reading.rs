@@ -39,6 +39,7 @@ steps:
     grace: 0s
     breaker: upstream
     when_open: fail
+    limit: http
     on_failure: { fallback: cache.get }
     escalate_on_failure: true
     on_interrupted: { verify: http.seen }
@@ -86,6 +87,7 @@ total_timeout = "5m"
 grace = "0s"
 breaker = "upstream"
 when_open = "fail"
+limit = "http"
 on_failure.fallback = "cache.get"
 escalate_on_failure = true
 on_interrupted.verify = "http.seen"
@@ -153,6 +155,7 @@ const WHOLE_JSON: &str = r#"{
         "budget": "2h", "on_panic": true, "on_timeout": true
       },
       "timeout": "30s", "total_timeout": "5m", "grace": "0s", "breaker": "upstream", "when_open": "fail",
+      "limit": "http",
       "on_failure": { "fallback": "cache.get" }, "escalate_on_failure": true,
       "on_interrupted": { "verify": "http.seen" },
       "compensate": { "uses": "http.undo", "retry": { "max_attempts": 2, "delay": "1m" }, "timeout": "10s" }
@@ -187,6 +190,7 @@ fn whole(tries: Value) -> Plan {
         .grace(Duration::ZERO)
         .breaker("upstream")
         .when_open(WhenOpen::Fail)
+        .limit("http")
         .on_failure(OnFailure::fallback_named("cache.get"))
         .escalate_on_failure()
         .on_interrupted(OnInterrupted::verify_named("http.seen"))
@@ -433,6 +437,7 @@ fn a_step_that_waits_has_nothing_that_it_cannot_have_and_is_told_at_the_key() {
         ("grace: 1s", 12, "a grace"),
         ("breaker: b", 14, "a circuit breaker"),
         ("when_open: fail", 16, "a rule for an open breaker"),
+        ("limit: l", 12, "a limit"),
         ("on_interrupted: hold", 21, "a rule for when it is cut off"),
         ("on_interrupted: { verify: v }", 21, "a rule for when it is cut off"),
         ("compensate: u", 17, "a compensation"),
@@ -566,9 +571,11 @@ fn every_value_of_another_type_is_told() {
             r#"3:5: unknown key "wiat_for_signal" in a step; did you mean "wait_for_signal"?"#,
         ),
         ("breaker: ''", r#"3:14: the breaker "" is empty"#),
+        ("limit: ''", r#"3:12: the limit "" is empty"#),
+        ("limit: 5", "3:12: `limit` is the number 5, but text is expected; put it in quotes"),
         (
             "unheard_of: 1",
-            "3:5: unknown key \"unheard_of\" in a step; known are id, sleep, sleep_until, wait_for_signal, uses, with, when, agent, attributes, inline, retry, timeout, total_timeout, grace, breaker, when_open, on_failure, escalate_on_failure, on_interrupted, compensate",
+            "3:5: unknown key \"unheard_of\" in a step; known are id, sleep, sleep_until, wait_for_signal, uses, with, when, agent, attributes, inline, retry, timeout, total_timeout, grace, breaker, when_open, limit, on_failure, escalate_on_failure, on_interrupted, compensate",
         ),
     ] {
         let id = if line.starts_with("id") { "inline: false" } else { "id: a" };

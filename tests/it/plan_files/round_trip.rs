@@ -72,6 +72,7 @@ struct Drawn {
     retry: Option<Retry>,
     times: [Option<Duration>; 3],
     breaker: Option<String>,
+    limit: Option<String>,
     fail: bool,
     failure: u8,
     escalate: bool,
@@ -87,6 +88,7 @@ impl Drawn {
         step = total_timeout.into_iter().fold(step, Step::total_timeout);
         step = grace.into_iter().fold(step, Step::grace);
         step = self.breaker.into_iter().fold(step, Step::breaker);
+        step = self.limit.into_iter().fold(step, Step::limit);
         if self.fail {
             step = step.when_open(WhenOpen::Fail);
         }
@@ -119,19 +121,22 @@ impl Drawn {
         };
         let [timeout, total_timeout, _] = if ends { [None; 3] } else { self.times };
         let times = [timeout, total_timeout, None];
-        Self { retry: None, times, breaker: None, fail: false, cut_off: 0, undo: None, ..self }.of(step)
+        Self { retry: None, times, breaker: None, limit: None, fail: false, cut_off: 0, undo: None, ..self }
+            .of(step)
     }
 }
 
 fn policies() -> impl Strategy<Value = Drawn> {
     let time = || option::of(durations());
-    let words = (option::of("[a-z]{1,8}"), any::<bool>(), 0..4_u8, any::<bool>(), 0..3_u8);
+    let names = (option::of("[a-z]{1,8}"), option::of("[a-z]{1,8}"));
+    let words = (names, any::<bool>(), 0..4_u8, any::<bool>(), 0..3_u8);
     let undo = option::of((option::of(retries()), time()));
     (option::of(retries()), [time(), time(), time()], words, undo).prop_map(
-        |(retry, times, (breaker, fail, failure, escalate, cut_off), undo)| Drawn {
+        |(retry, times, ((breaker, limit), fail, failure, escalate, cut_off), undo)| Drawn {
             retry,
             times,
             breaker,
+            limit,
             fail,
             failure,
             escalate,

@@ -3,6 +3,7 @@
 use lunacore::{PlanRecord, RetryRun, RunRecord, SqliteStore};
 use serde_json::Value;
 
+use super::bounds;
 use super::drive::{Job, Kept, What, drive};
 use super::set::set;
 use crate::args::Retry;
@@ -27,11 +28,12 @@ pub(crate) fn retry(retry: &Retry, screen: &mut Screen) -> Result<Exit, Failure>
     if !retry.set.is_empty() {
         again = again.set_input(changed(&retry.set, from, &before, &plan)?);
     }
+    let guards = bounds::of([&plan], &retry.bounds.limits)?;
     let path = retry.source.store.clone();
     let kept = Kept::File { store: SqliteStore::open(&path)?, path };
     let what = What::Retry { retry: Box::new(again), before: Box::new(before), plan };
     let secrets = retry.secrets.secrets();
-    drive(Job { kept, what, secrets, json: retry.source.json, quiet: retry.quiet }, screen)
+    drive(Job { kept, what, secrets, guards, json: retry.source.json, quiet: retry.quiet }, screen)
 }
 
 fn place(step: &str, plan: &PlanRecord) -> Result<usize, Failure> {

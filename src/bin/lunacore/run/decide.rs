@@ -3,6 +3,7 @@
 use lunacore::{PlanRecord, ResolveStep, RunRecord, RunState, SkipStep, SqliteStore, StepOutcome};
 use serde_json::Value;
 
+use super::bounds;
 use super::drive::{Decision, Job, Kept, What, drive};
 use crate::args::Resolve;
 use crate::exit::{Exit, Failure};
@@ -16,11 +17,12 @@ pub(crate) fn resolve(resolve: &Resolve, screen: &mut Screen) -> Result<Exit, Fa
     let plan = store::plan_of(&looked, &before)?;
     drop(looked);
     let decision = decision(resolve, &before, &plan)?;
+    let guards = bounds::of([&plan], &resolve.bounds.limits)?;
     let path = resolve.source.store.clone();
     let kept = Kept::File { store: SqliteStore::open(&path)?, path };
     let what = What::Decide { decision, before: Box::new(before), plan };
     let secrets = resolve.secrets.secrets();
-    drive(Job { kept, what, secrets, json: resolve.source.json, quiet: resolve.quiet }, screen)
+    drive(Job { kept, what, secrets, guards, json: resolve.source.json, quiet: resolve.quiet }, screen)
 }
 
 /// Of a run that is held, all is possible; one that failed can go on without its step.

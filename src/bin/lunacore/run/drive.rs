@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lunacore::{
-    Engine, ExecutePlan, PlanRecord, ProjectMemory, Recover, RegistryAllocator, ResolveOutcome, ResolveStep,
-    RetryRun, RunHandle, RunRecord, RunState, Secrets, Shutdown, SkipStep, SqliteStore,
+    Engine, EngineBuilder, ExecutePlan, PlanRecord, ProjectMemory, Recover, RegistryAllocator,
+    ResolveOutcome, ResolveStep, RetryRun, RunHandle, RunRecord, RunState, Secrets, Shutdown, SkipStep,
+    SqliteStore,
 };
 
+use super::bounds::Guards;
 use super::follow::{Begins, Driver, Ended, Refused};
 use super::rest::Place;
 use super::signals::Signals;
@@ -46,6 +48,7 @@ pub(crate) struct Job {
     pub(crate) kept: Kept,
     pub(crate) what: What,
     pub(crate) secrets: Secrets,
+    pub(crate) guards: Guards,
     pub(crate) json: bool,
     pub(crate) quiet: bool,
 }
@@ -56,7 +59,7 @@ pub(crate) struct Job {
 struct NoSystem(#[source] std::io::Error);
 
 pub(crate) fn drive(job: Job, screen: &mut Screen) -> Result<Exit, Failure> {
-    let Job { kept, what, secrets, json, quiet } = job;
+    let Job { kept, what, secrets, guards, json, quiet } = job;
     let (memory, ledger, place) = match kept {
         Kept::InMemory => (ProjectMemory::in_memory(), Ledger::in_memory(), Place::Memory),
         Kept::File { store, path } => {
@@ -68,12 +71,13 @@ pub(crate) fn drive(job: Job, screen: &mut Screen) -> Result<Exit, Failure> {
     runtime.block_on(async {
         let signals = Signals::watch().map_err(system)?;
         // On a thread of its own: drawing never holds up a step.
-        let engine = Engine::builder()
+        let builder = Engine::builder()
             .memory(memory)
             .allocator(callables::register(RegistryAllocator::new(), &ledger))
             .secrets(secrets)
-            .recover(Recover::None)
-            .spawn()?;
+            .recover(Recover::None);
+        let builder = guards.breakers.into_iter().fold(builder, EngineBuilder::breaker);
+        let engine = guards.limits.into_iter().fold(builder, EngineBuilder::limit).spawn()?;
         let (stopping, at_once) = (false, false);
         let mut driver = Driver { engine, signals, ledger, place, json, quiet, screen, stopping, at_once };
         let done = driver.perform(what).await;

@@ -1,6 +1,7 @@
 //! The commands that run plans: `run`, `resume`, `retry` and `resolve`.
 
 mod again;
+mod bounds;
 mod decide;
 mod drive;
 mod follow;

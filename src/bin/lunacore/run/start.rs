@@ -2,6 +2,7 @@
 
 use lunacore::{ExecutePlan, PlanRecord, Project, Reader, RunId, RunRecord, SqliteStore};
 
+use super::bounds;
 use super::drive::{Job, Kept, What, drive};
 use super::{inputs, plan};
 use crate::args::Run;
@@ -18,6 +19,7 @@ pub(crate) fn run(run: &Run, screen: &mut Screen) -> Result<Exit, Failure> {
     let mut execute = ExecutePlan::new(plan).inputs(inputs);
     let run_id = run.run_id.as_deref().map(str::parse::<RunId>).transpose();
     let run_id = run_id.map_err(|error| Failure::of(Exit::Invalid, &error))?;
+    let guards = bounds::of([&record], &run.bounds.limits)?;
     let kept = if run.in_memory {
         Kept::InMemory
     } else {
@@ -36,7 +38,7 @@ pub(crate) fn run(run: &Run, screen: &mut Screen) -> Result<Exit, Failure> {
     }
     let what = What::Execute { execute: Box::new(execute), record, before: before.map(Box::new) };
     let secrets = run.secrets.secrets();
-    drive(Job { kept, what, secrets, json: run.json, quiet: run.quiet }, screen)
+    drive(Job { kept, what, secrets, guards, json: run.json, quiet: run.quiet }, screen)
 }
 
 /// The unfinished run of this plan, and the last of several: that of the command that was cut off.
