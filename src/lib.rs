@@ -162,7 +162,7 @@ pub use orchestrator::{
     ExecutionOrchestrator, LimitStatus, Limits, ListAbandoned, ListPlans, OnMismatch, PauseOutcome,
     PausePlan, PlanError, PlanStatus, Recover, ResolveOutcome, ResolveStep, ResumeOutcome, ResumePlan,
     RetryFault, RetryFrom, RetryNow, RetryOutcome, RetryRun, RunHandle, RunInfo, Shutdown, ShutdownReport,
-    SkipStep, StepOutcome, SubmitPlan,
+    SkipStep, StepNotUndone, StepOutcome, SubmitPlan,
 };
 pub use plan::{
     BreakerOpen, Callable, ContextError, InputType, IntoCallable, IntoOutput, InvalidPlan, InvalidPolicy,

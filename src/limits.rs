@@ -127,6 +127,10 @@ pub const BREAKER_OPEN: Duration = Duration::from_secs(30);
 /// Most probes of a breaker: as many attempts as one orchestrator can have in flight.
 pub const MAX_BREAKER_PROBES: u32 = 10_000;
 
+/// Most steps of a plan that have a compensation. Each commit of a run that is being undone names those that are undone so far,
+/// so that what is written grows with the square of them: for so many, four megabytes.
+pub const MAX_COMPENSATIONS: usize = 1_000;
+
 /// How long blocking code that came to a limit is waited for, by default. A call that looks at its token, or that talks to a
 /// service with a timeout of its own, mostly ends within it.
 pub const TIMEOUT_GRACE: Duration = Duration::from_secs(10);

@@ -59,8 +59,8 @@ pub enum EventKind {
         /// The limit's name, if it waits for one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<Arc<str>>,
-        /// Until when the breaker is open; not there while its probes are in flight. Of a limit, until when its rate lets this
-        /// step not start; not there while as many attempts as may are under way, so that nobody knows.
+        /// Until when the breaker is open; not there while its probes are in flight. Of a limit, when its rate lets
+        /// the step start at the earliest; not there while as many attempts as may are under way, so that nobody knows.
         #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339::maybe")]
         until: Option<SystemTime>,
     },

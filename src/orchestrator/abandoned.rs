@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::invoke::Call;
-use super::machine::Position;
 use super::permits::LimitPermit;
 use crate::plan::RunScope;
 use crate::run::RunId;
@@ -19,11 +18,11 @@ use crate::run::RunId;
 pub struct AbandonedCall {
     /// The run, which has failed meanwhile.
     pub run_id: RunId,
-    /// The step.
+    /// The step, which it did or undid.
     pub step_id: Arc<str>,
     /// Its place in the plan, from 0.
     pub index: usize,
-    /// Which attempt of it, from 1.
+    /// Which attempt of that, from 1.
     pub attempt: u32,
     /// When it was given up.
     pub since: SystemTime,
@@ -44,19 +43,19 @@ impl AbandonedCalls {
     pub(crate) fn watch(
         &self,
         scope: &RunScope,
-        at: Position,
+        (index, attempt): (usize, u32),
         (mut call, permit): (Call, Option<LimitPermit>),
         since: SystemTime,
     ) {
-        let Some(step) = scope.plan.get(at.cursor) else { return };
+        let Some(step) = scope.plan.get(index) else { return };
         let abandoned = AbandonedCall {
             run_id: scope.run_id.clone(),
             step_id: Arc::clone(&step.id),
-            index: at.cursor,
-            attempt: at.attempt,
+            index,
+            attempt,
             since,
         };
-        let (run_id, step_id, attempt) = (abandoned.run_id.clone(), Arc::clone(&step.id), at.attempt);
+        let (run_id, step_id) = (abandoned.run_id.clone(), Arc::clone(&step.id));
         log::warn!(
             target: "lunacore::run", run_id = run_id.as_str(), step_id = &*step_id, attempt;
             "step {step_id} of run {run_id} does not stop; its blocking code is abandoned, and holds a thread"

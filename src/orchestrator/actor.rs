@@ -272,7 +272,8 @@ impl ExecutionOrchestrator {
             && let Some(Err(error)) = unheard
             && let PlanError::StepFailed { run_id, .. }
             | PlanError::DeadlineExceeded { run_id, .. }
-            | PlanError::Memory { run_id, .. } = &error
+            | PlanError::Memory { run_id, .. }
+            | PlanError::Compensated { run_id, .. } = &error
         {
             let run_id = run_id.as_str();
             log::warn!(target: "lunacore::orchestrator", run_id; "{error}, and nobody waits for the answer");
@@ -299,7 +300,8 @@ impl ExecutionOrchestrator {
             }
         }
         // One that was left as it is stored was not cut off.
-        let left = self.closing.is_some() && active.place != Place::Slot;
+        let undoes = active.watch.at.get().state == RunState::Compensating;
+        let left = self.closing.is_some() && (active.place != Place::Slot || undoes);
         if let Some(info) = info.filter(|_| !left)
             && matches!(&outcome, Err(PlanError::Memory { .. } | PlanError::Interrupted { .. }))
         {
@@ -369,12 +371,12 @@ impl Handler<Happened> for ExecutionOrchestrator {
             Happened::Recovered { found } => self.recovered(found, ctx),
             Happened::Interrupted { info, stored } => self.settled(*info, stored, ctx),
             Happened::Accepted { ticket, stored } => self.accepted(ticket, stored, ctx),
-            Happened::Withdrawn { ticket, stored } => self.withdrawn(ticket, stored),
+            Happened::Withdrawn { ticket, stored, undoes } => self.withdrawn(ticket, stored, undoes, ctx),
             Happened::Ended { run_id, outcome } => self.ended(&run_id, outcome),
             Happened::Released { run_id } => self.released(&run_id),
             Happened::Ready { run_id, grant } => self.wants_slot(run_id, grant),
             Happened::Overdue { ticket } => self.overdue(ticket, ctx),
-            Happened::CancelTold { run_id } => self.cancel_told(&run_id, ctx),
+            Happened::CancelTold { run_id, goes_on } => self.cancel_told(&run_id, goes_on, ctx),
             Happened::Orphaned => self.orphaned(ctx),
         }
         if self.line.is_open() && !self.to_retry.is_empty() {

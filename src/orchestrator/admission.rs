@@ -18,7 +18,8 @@ use super::limit::Deadline;
 use super::line::Ticket;
 use super::links::{Links, stored};
 use super::messages::{CancelOutcome, ExecutePlan};
-use super::recovery::{compare_records, outcome_of};
+use super::outcome::outcome_of;
+use super::recovery::compare_records;
 use super::runner::Outcome;
 use super::waiting::{Alarm, Waiting};
 use super::watch::Request;
@@ -168,7 +169,9 @@ impl ExecutionOrchestrator {
     pub(crate) fn overdue(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
         let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
         // The run that it turned out to be may have another one.
-        if waiting.deadline.is_none_or(|deadline| deadline.at > self.clock.now()) {
+        let overdue = waiting.deadline.is_some_and(|deadline| deadline.at <= self.clock.now());
+        // Nor does it bound how long undoing takes.
+        if !overdue || waiting.undoing.is_some() {
             return;
         }
         waiting.overdue = true;
@@ -188,7 +191,7 @@ impl ExecutionOrchestrator {
             }
             _ => false,
         };
-        if aside && self.line.is_accepted(ticket) {
+        if aside && waiting.undoing.is_none() && self.line.is_accepted(ticket) {
             self.line.leave_for_aside(ticket);
             if let Some(mut waiting) = self.take_waiting(ticket) {
                 if !matches!(waiting.at.state, RunState::Parked | RunState::Paused | RunState::Held) {

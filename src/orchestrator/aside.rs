@@ -11,7 +11,7 @@ use super::machine::{Ahead, Input};
 use super::permits::Turn;
 use super::runner::{Flow, Runner};
 use super::watch::Request;
-use crate::plan::StepError;
+use crate::plan::{StepError, WhenOpen};
 use crate::run::RunState;
 
 /// What comes first.
@@ -159,7 +159,7 @@ impl Runner {
         }
     }
 
-    /// What a parked run waits for: its breaker, then its limit, then a slot.
+    /// What a parked run waits for: its breaker, unless it would rather fail, then its limit, then a slot.
     fn barrier(&mut self) -> Want {
         let now = self.clock.now();
         let breaker = self.policy().and_then(|policy| policy.breaker.as_ref());
@@ -169,7 +169,8 @@ impl Runner {
         if opens.is_none_or(|opens| opens > now) {
             // Meanwhile others may have what the limit grants.
             self.gate.place = None;
-            return Want::Breaker(opens);
+            let fails = self.policy().is_some_and(|policy| policy.when_open == WhenOpen::Fail);
+            return if fails { Want::Slot } else { Want::Breaker(opens) };
         }
         let name = self.policy().and_then(|policy| policy.limit.as_ref());
         let Some(limit) = name.and_then(|name| self.limits.get(name)) else { return Want::Slot };
@@ -225,13 +226,13 @@ impl Runner {
     }
 
     /// Behind those that have become ready before, and before those that have only queued.
-    fn ask_for_a_slot(&self) -> oneshot::Receiver<()> {
+    pub(super) fn ask_for_a_slot(&self) -> oneshot::Receiver<()> {
         let (grant, granted) = oneshot::channel();
         tell(&self.orchestrator, Happened::Ready { run_id: self.scope.run_id.clone(), grant });
         granted
     }
 
-    async fn request(&self) -> Request {
+    pub(super) async fn request(&self) -> Request {
         loop {
             if let Some(request) = self.watch.asked() {
                 return request;

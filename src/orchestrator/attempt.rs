@@ -30,7 +30,7 @@ pub(super) enum Ended {
 }
 
 /// What comes first while an attempt is in flight.
-enum Heard {
+pub(super) enum Heard {
     Result(StepResult),
     Cancelled,
     Request(Request),
@@ -182,7 +182,7 @@ impl Runner {
     }
 
     /// What comes first. The result, if it is there: it counts. `polled`: the call has just been asked for it.
-    async fn hear(
+    pub(super) async fn hear(
         &self,
         call: &mut Call,
         mut cancelled: Option<Pin<&mut WaitForCancellationFuture<'_>>>,
@@ -274,7 +274,8 @@ impl Runner {
                 }
                 Heard::Limit => {
                     let call = (call, self.gate.permit.take());
-                    self.links.abandoned.watch(&self.scope, self.watch.at.get(), call, self.clock.now());
+                    let Position { cursor, attempt, .. } = self.watch.at.get();
+                    self.links.abandoned.watch(&self.scope, (cursor, attempt), call, self.clock.now());
                     let source = Box::new(limit.exceeded());
                     expired?;
                     return Ok(Ended::Returned(Err(StepError::limit(LimitExceeded::Abandoned {
@@ -289,7 +290,7 @@ impl Runner {
         Ok(Ended::Returned(Err(error)))
     }
 
-    async fn moved_to(&mut self, decision: Decision) -> Result<(), PlanError> {
+    pub(super) async fn moved_to(&mut self, decision: Decision) -> Result<(), PlanError> {
         let moved = self.move_to(decision).await;
         moved.map_err(|error| PlanError::from_memory(self.scope.run_id.clone(), error))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::machine::{Ahead, Input};
-use super::runner::{Flow, Runner, Turn, produce};
+use super::runner::{Flow, Runner, Turn, skip};
 use crate::plan::{Output, StepError};
 use crate::run::RunState;
 
@@ -55,7 +55,7 @@ impl Runner {
         let at = self.watch.at.get();
         let null = Output::null();
         let Some(step) = self.plan().get(at.cursor) else { return self.aborted("the step is gone".into()) };
-        match produce(at.cursor, &step.id, &null, Vec::new()) {
+        match skip(at.cursor, &step.id) {
             Ok(produced) => {
                 let ahead = if at.pausing { Ahead::Go } else { self.next(at.cursor + 1, &null) };
                 Turn { input: Input::Skip(ahead), produced, error: None }

@@ -9,10 +9,11 @@ use tokio::sync::oneshot;
 
 use super::actor::ExecutionOrchestrator;
 use super::error::{ControlError, PlanError};
-use super::internal::{Happened, tell};
+use super::going_on::Recover;
+use super::internal::{GoesOn, Happened, Undoes, tell};
 use super::line::{Ticket, Withdrawal};
 use super::links::{Links, stored};
-use super::machine::{self, Position};
+use super::machine::{self, Known, Position};
 use super::messages::{CancelOutcome, CancelPlan, ListPlans, PlanStatus};
 use super::runner::{Outcome, commit_of};
 use super::status::RunInfo;
@@ -26,21 +27,25 @@ pub(crate) type Cancelled = Result<CancelOutcome, ControlError>;
 
 /// What the end of a run means for those who cancelled it.
 pub(crate) fn cancelled_by(outcome: &Outcome) -> Cancelled {
-    match outcome {
-        Ok(_) => Ok(CancelOutcome::Finished(RunState::Completed)),
-        Err(PlanError::StepFailed { .. } | PlanError::DeadlineExceeded { .. }) => {
+    let error = match outcome {
+        Ok(_) => return Ok(CancelOutcome::Finished(RunState::Completed)),
+        Err(PlanError::Compensated { not_undone, .. }) if not_undone.is_empty() => {
+            return Ok(CancelOutcome::Finished(RunState::Compensated));
+        }
+        Err(error) => error.why(),
+    };
+    match error {
+        PlanError::StepFailed { .. } | PlanError::DeadlineExceeded { .. } => {
             Ok(CancelOutcome::Finished(RunState::Failed))
         }
-        Err(PlanError::Memory { source, .. }) => Err(ControlError::Memory(source.clone())),
-        Err(PlanError::Interrupted { run_id, .. }) => {
-            Err(ControlError::Interrupted { run_id: run_id.clone() })
-        }
+        PlanError::Memory { source, .. } => Err(ControlError::Memory(source.clone())),
+        PlanError::Interrupted { run_id, .. } => Err(ControlError::Interrupted { run_id: run_id.clone() }),
         // Whoever has it, it is not ours to cancel.
-        Err(PlanError::RunExists { run_id } | PlanError::RunElsewhere { run_id }) => {
+        PlanError::RunExists { run_id } | PlanError::RunElsewhere { run_id } => {
             Err(ControlError::UnknownRun { run_id: run_id.clone() })
         }
         // Refused before it was accepted, or cancelled: either way nothing runs.
-        Err(_) => Ok(CancelOutcome::Cancelled),
+        _ => Ok(CancelOutcome::Cancelled),
     }
 }
 
@@ -65,7 +70,8 @@ impl ExecutionOrchestrator {
         let queued = RunInfo::queued(run_id.clone(), &waiting.plan, self.line.position(ticket));
         // A run that goes on has some steps behind it.
         let (completed, generation) = (waiting.at.cursor, waiting.generation);
-        Some(RunInfo { completed, generation, ..queued })
+        let info = RunInfo { completed, generation, ..queued };
+        Some(if waiting.undoing.is_some() { info.compensating(waiting) } else { info })
     }
 
     /// Starts to cancel a run that waits or runs here; the answer comes when that is stored.
@@ -76,8 +82,12 @@ impl ExecutionOrchestrator {
     ) -> Option<oneshot::Receiver<Cancelled>> {
         let (tell_cancelled, cancelled) = oneshot::channel();
         if let Some(active) = self.active.get_mut(run_id) {
-            active.cancellation.cancel();
             let at = active.watch.at.get();
+            if at.state == RunState::Compensating {
+                let _ = tell_cancelled.send(Ok(CancelOutcome::Compensating));
+                return Some(cancelled);
+            }
+            active.cancellation.cancel();
             if at.state == RunState::Stopping && !at.expired {
                 let _ = tell_cancelled.send(Ok(CancelOutcome::Stopping));
                 return Some(cancelled);
@@ -93,6 +103,11 @@ impl ExecutionOrchestrator {
 
     /// Takes a plan that waits out of the line; when its acceptance is stored, its cancellation is stored first.
     pub(crate) fn withdraw(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
+        if let Some(waiting) = self.waiting.get_mut(&ticket)
+            && waiting.undoing.is_some()
+        {
+            return self.stand_by(ticket);
+        }
         match self.line.withdraw(ticket) {
             Withdrawal::Forgotten => {
                 if let Some(waiting) = self.waiting.get(&ticket) {
@@ -105,11 +120,14 @@ impl ExecutionOrchestrator {
             Withdrawal::ToStore => {
                 let Some(waiting) = self.waiting.get(&ticket) else { return };
                 let Some(decision) = waiting.withdrawal() else { return };
+                let (to, undoing, failure) =
+                    (decision.to, decision.undoing.clone(), decision.failure.clone());
                 let request = self.links.commit.send(waiting.commit(decision));
                 let myself = ctx.address().downgrade();
                 actix::spawn(async move {
                     let stored = stored(request.await);
-                    tell(&myself, Happened::Withdrawn { ticket, stored });
+                    let undoes = undoing.map(|undoing| Box::new(Undoes { to, undoing, failure }));
+                    tell(&myself, Happened::Withdrawn { ticket, stored, undoes });
                 });
             }
             // `accepted` looks again.
@@ -117,7 +135,16 @@ impl ExecutionOrchestrator {
         }
     }
 
-    pub(crate) fn withdrawn(&mut self, ticket: Ticket, stored: Result<Committed, MemoryError>) {
+    pub(crate) fn withdrawn(
+        &mut self,
+        ticket: Ticket,
+        stored: Result<Committed, MemoryError>,
+        undoes: Option<Box<Undoes>>,
+        ctx: &mut Context<Self>,
+    ) {
+        if let (Ok(_), Some(undoes)) = (&stored, undoes) {
+            return self.undo_waiting(ticket, *undoes, ctx);
+        }
         let Some(waiting) = self.waiting.get(&ticket) else { return };
         let run_id = waiting.run_id.clone();
         let error = match stored {
@@ -244,18 +271,28 @@ impl ExecutionOrchestrator {
     ) {
         let (links, myself) = (Rc::clone(&self.links), ctx.address().downgrade());
         self.unsettled.insert(run_id.clone());
+        let recover = self.recover;
         actix::spawn(async move {
-            let _ = tell_cancelled.send(cancel_found(&links, run_id.clone()).await);
-            tell(&myself, Happened::CancelTold { run_id });
+            let (answer, goes_on) = match cancel_found(&links, run_id.clone(), recover).await {
+                Ok((outcome, goes_on)) => (Ok(outcome), goes_on),
+                Err(error) => (Err(error), None),
+            };
+            let _ = tell_cancelled.send(answer);
+            tell(&myself, Happened::CancelTold { run_id, goes_on });
         });
     }
 }
 
-async fn cancel_found(links: &Links, run_id: RunId) -> Cancelled {
+/// Cancels a run, and answers whether it goes on: when there is something to undo.
+async fn cancel_found(
+    links: &Links,
+    run_id: RunId,
+    recover: Recover,
+) -> Result<(CancelOutcome, Option<GoesOn>), ControlError> {
     // Looked up first: to claim a run that is new would keep it from whoever is about to have it accepted.
     let record = record_of(run_id.clone(), links.get_run.send(GetRun(run_id.clone()))).await?;
     if record.state.is_final() {
-        return Ok(CancelOutcome::Finished(record.state));
+        return Ok((CancelOutcome::Finished(record.state), None));
     }
     let claim = Claim::new();
     let found = links.find_run.send(FindRun::new(run_id.clone(), claim.clone())).await;
@@ -263,18 +300,28 @@ async fn cancel_found(links: &Links, run_id: RunId) -> Cancelled {
         return Err(ControlError::UnknownRun { run_id });
     };
     let at = Position::of(&found.record);
-    let RunRecord { state, project, durability, .. } = found.record;
+    let RunRecord { state, project, durability, failure, undoing, .. } = found.record.clone();
     if state.is_final() {
-        return Ok(CancelOutcome::Finished(state));
+        return Ok((CancelOutcome::Finished(state), None));
     }
     let plan = CheckedPlan::new(found.plan.to_plan()).ok().filter(|_| found.claimed);
-    let Some(decision) = plan.and_then(|plan| machine::cancel(&plan, at)) else {
+    if plan.is_some() && undoing.is_some() {
+        return Ok((CancelOutcome::ToCompensate, None));
+    }
+    let known = Known { failure: failure.as_ref(), undoing: undoing.as_ref(), skipped: &found.skipped };
+    let Some(decision) = plan.and_then(|plan| machine::cancel(&plan, at, &known)) else {
         return Err(ControlError::NotHere { run_id, state });
     };
+    let (to, failure, undoing) = (decision.to, decision.failure.clone(), decision.undoing.clone());
     stored(links.commit.send(commit_of(&run_id, &project, durability, decision)).await)?;
     // Nobody else goes on with it before that is stored.
-    drop(claim);
-    Ok(CancelOutcome::Cancelled)
+    let Some(undoing) = undoing else { return Ok((CancelOutcome::Cancelled, None)) };
+    let by_itself = recover == Recover::All && found.plan.cannot_go_on().is_none();
+    let outcome = if by_itself { CancelOutcome::Compensating } else { CancelOutcome::ToCompensate };
+    // One that cannot go on says so loudly.
+    let goes_on =
+        (recover == Recover::All).then(|| Box::new((claim, Undoes { to, undoing, failure }.found(found))));
+    Ok((outcome, goes_on))
 }
 
 pub(crate) async fn record_of(

@@ -1,6 +1,7 @@
 use actix::MailboxError;
 use serde_json::Value;
 
+use super::not_undone::{StepNotUndone, list, told};
 use crate::allocator::ResolveError;
 use crate::memory::MemoryError;
 use crate::plan::{InvalidPlan, PlanDifference, StepError};
@@ -36,7 +37,7 @@ pub enum PlanError {
     #[error(transparent)]
     InvalidRunId(#[from] InvalidRunId),
     /// The run has another plan. Nothing has run.
-    #[error("run {run_id} was accepted with another plan: {}", list(differences))]
+    #[error("run {run_id} was accepted with another plan: {}", differences_of(differences))]
     PlanMismatch {
         /// The run.
         run_id: RunId,
@@ -157,6 +158,21 @@ pub enum PlanError {
         /// The results of the steps that completed before, in order.
         completed: Vec<Value>,
     },
+    /// The run failed, or was cancelled, and what its steps did was [undone](crate::Step::compensate), or as much of it as could
+    /// be.
+    #[error("{}", told(run_id, undone, not_undone))]
+    #[non_exhaustive]
+    Compensated {
+        /// The run.
+        run_id: RunId,
+        /// The ids of the steps that are undone, in the order in which they were.
+        undone: Vec<String>,
+        /// The steps that are not, in the order in which that was tried.
+        not_undone: Vec<StepNotUndone>,
+        /// What the run would have ended with otherwise: [`StepFailed`](Self::StepFailed),
+        /// [`DeadlineExceeded`](Self::DeadlineExceeded) or [`Cancelled`](Self::Cancelled).
+        source: Box<Self>,
+    },
     /// The run was cut off: by a shutdown, when blocking code that was told to stop did not end in time, or by a fault of
     /// its task.
     #[error("run {run_id} was interrupted: {reason}")]
@@ -179,14 +195,8 @@ pub enum PlanError {
     Stopped,
 }
 
-/// The first few differences; the rest as a number.
-fn list(differences: &[PlanDifference]) -> String {
-    const SHOWN: usize = 5;
-    let mut shown: Vec<String> = differences.iter().take(SHOWN).map(ToString::to_string).collect();
-    if differences.len() > SHOWN {
-        shown.push(format!("and {} more", differences.len() - SHOWN));
-    }
-    shown.join("; ")
+fn differences_of(differences: &[PlanDifference]) -> String {
+    list(differences, "; ", ToString::to_string)
 }
 
 impl PlanError {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::limit::{self, Deadline};
 use super::machine::{Ahead, Input, Position, Then};
-use super::runner::{Runner, Turn, Yield, produce};
+use super::runner::{Runner, Turn, Yield, skip};
 use crate::isolate::catch;
 use crate::plan::{Handling, Output, Policy, StepError};
 use crate::resilience::Failed;
@@ -18,7 +18,7 @@ impl Runner {
         let mut produced = Yield::default();
         let at = self.watch.at.get();
         if let (Then::Continue(_), Some(step)) = (then, self.plan().get(at.cursor)) {
-            match produce(at.cursor, &step.id, &Output::null(), Vec::new()) {
+            match skip(at.cursor, &step.id) {
                 Ok(null) => produced = null,
                 Err(error) => return self.aborted(error),
             }

@@ -1,6 +1,7 @@
 //! What the orchestrator's own tasks tell it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use actix::{Actor, Addr, Context, Handler, Message, WeakAddr};
 use serde_json::Value;
@@ -9,13 +10,14 @@ use tokio::sync::oneshot;
 use super::error::PlanError;
 use super::going_on::Asker;
 use super::line::Ticket;
+use super::machine::Position;
 use super::retrying::Retrier;
 use super::status::RunInfo;
 use crate::allocator::ResolveError;
 use crate::memory::{Claim, Committed, FoundRun, MemoryError};
 use crate::plan::{Callable, Role};
 use crate::resilience::BreakerRecord;
-use crate::run::RunId;
+use crate::run::{RunId, StepFailure, Undoing};
 
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -25,7 +27,7 @@ pub(crate) enum Happened {
     /// The acceptance of a plan that has to wait was stored, or was not.
     Accepted { ticket: Ticket, stored: Result<Committed, MemoryError> },
     /// The cancellation of a waiting plan was stored, or was not.
-    Withdrawn { ticket: Ticket, stored: Result<Committed, MemoryError> },
+    Withdrawn { ticket: Ticket, stored: Result<Committed, MemoryError>, undoes: Option<Box<Undoes>> },
     /// A run has ended.
     Ended { run_id: RunId, outcome: Result<Vec<Value>, PlanError> },
     /// Memory told what it knows of a run that was named, or failed.
@@ -46,8 +48,8 @@ pub(crate) enum Happened {
     Ready { run_id: RunId, grant: oneshot::Sender<()> },
     /// A plan that waits has come to its deadline.
     Overdue { ticket: Ticket },
-    /// Whoever cancelled a run that is not here was answered.
-    CancelTold { run_id: RunId },
+    /// Whoever cancelled a run that is not here was answered. It goes on if it has something to undo.
+    CancelTold { run_id: RunId, goes_on: Option<GoesOn> },
     /// The last handle to the orchestrator was dropped.
     Orphaned,
 }
@@ -58,6 +60,16 @@ pub(crate) struct Callables {
     pub(crate) steps: Vec<Callable>,
     pub(crate) others: HashMap<(usize, Role), Callable>,
 }
+
+/// Where a run stands that was cancelled, or came to its deadline, and undoes first what its steps did.
+pub(crate) struct Undoes {
+    pub(crate) to: Position,
+    pub(crate) undoing: Arc<Undoing>,
+    pub(crate) failure: Option<Arc<StepFailure>>,
+}
+
+/// A run to be taken up, with our claim on it.
+pub(crate) type GoesOn = Box<(Claim, FoundRun)>;
 
 /// What an orchestrator finds when it starts.
 #[derive(Default)]

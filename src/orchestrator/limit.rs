@@ -34,6 +34,11 @@ impl Limit {
     }
 }
 
+/// When an attempt must be over that was started then and may take so long.
+pub(crate) fn within(started: SystemTime, after: Duration) -> Option<Limit> {
+    Some(Limit { at: started.checked_add(after)?, after, scope: Scope::Attempt })
+}
+
 /// When the whole plan must be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deadline {
@@ -67,8 +72,7 @@ pub(crate) fn first(
 
 /// When an attempt that was started then must be done.
 pub(crate) fn attempt(policy: &Policy, started: Option<SystemTime>) -> Option<Limit> {
-    let limit = policy.timeout?;
-    Some(Limit { at: started?.checked_add(limit)?, after: limit, scope: Scope::Attempt })
+    within(started?, policy.timeout?)
 }
 
 /// When the step must be done, with all its attempts.

@@ -1,14 +1,17 @@
 //! What a run does next: a pure function of where it stands, and of what happened and when.
 
+mod compensation;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
+pub(crate) use self::compensation::{AfterUndo, Known, Undo};
 pub(crate) use self::held::{Decided, calls_again, retry};
 use self::parts::{completed, is_last, next_place, said, step_id};
 pub(crate) use super::position::Position;
 use crate::event::{EventKind, SkipReason};
 use crate::plan::{CheckedPlan, Interruption, Output};
-use crate::run::{HoldReason, RunState, StepFailure, StepProgress};
+use crate::run::{HoldReason, RunState, StepFailure, StepProgress, Undoing};
 
 mod held;
 mod parts;
@@ -87,6 +90,8 @@ pub(crate) enum Input {
     Pause,
     /// It was told to go on.
     Unpause,
+    /// This happened while it undoes what its steps did.
+    Undo(Undo),
 }
 
 /// What to commit. Once that is stored, a run in a final state is over; one that is running calls the step at its cursor, or
@@ -97,12 +102,14 @@ pub(crate) struct Decision {
     pub(crate) failure: Option<Arc<StepFailure>>,
     /// Why the run is interrupted, if it is.
     pub(crate) reason: Option<Arc<str>>,
+    /// How far it is with undoing what its steps did, if it does.
+    pub(crate) undoing: Option<Arc<Undoing>>,
     pub(crate) events: Vec<EventKind>,
 }
 
 impl Decision {
     fn new(to: Position, events: Vec<EventKind>) -> Self {
-        Self { to, failure: None, reason: None, events }
+        Self { to, failure: None, reason: None, undoing: None, events }
     }
 
     fn because(self, failure: Arc<StepFailure>) -> Self {
@@ -119,22 +126,20 @@ pub(crate) fn accept(plan: &CheckedPlan, slot: Option<Ahead>) -> Decision {
     }
 }
 
-/// The transition table. `None`: the input means nothing in that state. `known` is the failure that is stored of the step.
-pub(crate) fn decide(
-    plan: &CheckedPlan,
-    at: Position,
-    known: Option<&Arc<StepFailure>>,
-    input: Input,
-) -> Option<Decision> {
-    let mut decision = transition(plan, at, known, input)?;
+/// The transition table. `None`: the input means nothing in that state.
+pub(crate) fn decide(plan: &CheckedPlan, at: Position, known: &Known<'_>, input: Input) -> Option<Decision> {
+    if let Some(undoing) = known.undoing {
+        return compensation::decide(plan, at, known, undoing, input);
+    }
+    let mut decision = transition(plan, at, known.failure, input)?;
     let to = decision.to;
     // The failure of the last attempt stays known until there is another attempt, and in that of the fallback.
     let same = to.cursor == at.cursor && (to.attempt == at.attempt || to.step.fallback);
     let cancelled = to.state == RunState::Stopping && !to.expired;
     if decision.failure.is_none() && same && !to.state.is_final() && !cancelled {
-        decision.failure = known.cloned();
+        decision.failure = known.failure.cloned();
     }
-    Some(decision)
+    Some(compensation::before_the_end(plan, known.skipped, decision))
 }
 
 fn transition(
@@ -226,12 +231,12 @@ fn transition(
 }
 
 /// Cancels a run that nobody runs: one that waits, or was cut off.
-pub(crate) fn cancel(plan: &CheckedPlan, at: Position) -> Option<Decision> {
+pub(crate) fn cancel(plan: &CheckedPlan, at: Position, known: &Known<'_>) -> Option<Decision> {
     if at.state == RunState::Stopping {
         // The code that it had told to stop is gone.
-        return Some(cancel_attempt(plan, at));
+        return Some(compensation::before_the_end(plan, known.skipped, cancel_attempt(plan, at)));
     }
-    decide(plan, at, None, Input::Cancel)
+    decide(plan, at, known, Input::Cancel)
 }
 
 fn begin(plan: &CheckedPlan, at: Position, ahead: Ahead, mut events: Vec<EventKind>) -> Decision {

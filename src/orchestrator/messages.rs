@@ -69,6 +69,7 @@ impl ExecutePlan {
     /// | completed | its stored results |
     /// | failed | its stored failure: a [`PlanError::StepFailed`] whose source is a [`RecordedError`](crate::RecordedError) |
     /// | cancelled | [`PlanError::Cancelled`] |
+    /// | undone, or was as far as that could be | [`PlanError::Compensated`] |
     /// | queued, running or waiting here | the same outcome as whoever sent it first |
     /// | paused | the outcome, once it has been resumed |
     /// | cut off, by a crash or a failure of the store | the outcome of the rest: steps that completed are not called again, their outputs come from memory, and `task.recovered` says so for each |
@@ -198,6 +199,9 @@ impl ListPlans {
 /// A future is dropped at its next await. Blocking code sees its
 /// [cancellation token](crate::StepContext::cancellation) and is waited for: a run that has to wait for it answers
 /// [`CancelOutcome::Stopping`]. The answer comes when the cancellation is stored. Sending it again does no harm.
+///
+/// A run whose steps did something that can be [undone](crate::Step::compensate) undoes that first, and answers
+/// [`CancelOutcome::Compensating`].
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<CancelOutcome, ControlError>")]
 pub struct CancelPlan(pub RunId);
@@ -210,6 +214,13 @@ pub enum CancelOutcome {
     Cancelled,
     /// The run will be cancelled as soon as the blocking code that it is in returns.
     Stopping,
+    /// The run is cancelled, or had failed before, and what its steps did [is being undone](crate::Step::compensate), or will be
+    /// as soon as there is a slot for it. That cannot be cancelled.
+    Compensating,
+    /// The run is cancelled, or had failed before; what its steps did is to be undone, and that is done once somebody asks for
+    /// it: it has steps that were closures, so that its plan has to be sent again with the same run id, or this orchestrator
+    /// lets [no run go on by itself](crate::Recover::None).
+    ToCompensate,
     /// The run had come to this end before.
     Finished(RunState),
 }
@@ -220,7 +231,7 @@ impl CancelOutcome {
         match self {
             Self::Cancelled => Some(RunState::Cancelled),
             Self::Finished(state) => Some(state),
-            Self::Stopping => None,
+            Self::Stopping | Self::Compensating | Self::ToCompensate => None,
         }
     }
 }
@@ -244,6 +255,8 @@ pub enum PauseOutcome {
     Pausing,
     /// The run is being cancelled, and waits for blocking code only.
     Stopping,
+    /// The run has failed, or was cancelled, and what its steps did [is being undone](crate::Step::compensate), which goes on.
+    Compensating,
     /// The run is held, and waits for somebody's decision anyway.
     Held,
     /// The run had come to this end before.
@@ -256,6 +269,7 @@ impl PauseOutcome {
             RunState::Paused => Self::Paused,
             RunState::Held => Self::Held,
             RunState::Stopping if !at.expired => Self::Stopping,
+            RunState::Compensating => Self::Compensating,
             state if state.is_final() => Self::Finished(state),
             _ => Self::Pausing,
         }
@@ -280,7 +294,7 @@ pub enum ResumeOutcome {
 }
 
 /// Ends the wait of a run that backs off: its next attempt is made now. For one that is parked the next attempt is made as a
-/// probe, as soon as it has a slot, although its circuit breaker is open.
+/// probe, as soon as it has a slot, although its circuit breaker is open. No limit by name is passed: it is asked once more.
 ///
 /// The answer comes at once. What it does is stored with the attempt: a process that dies before goes on waiting when it is
 /// started anew. Sending it again does no harm.
@@ -319,7 +333,8 @@ pub struct ListAbandoned;
 /// then stops.
 ///
 /// Runs that are paused, and those that are parked when all are cancelled, are left as they are stored, and their callers get
-/// [`PlanError::Interrupted`]: the next orchestrator over a durable store takes them up again.
+/// [`PlanError::Interrupted`]: the next orchestrator over a durable store takes them up again. So are those, when all are
+/// cancelled, of which anything is still to be [undone](crate::Step::compensate): what is being undone then is finished first.
 ///
 /// With `drain`, plans that wait or run go on for at most `timeout`; without it, or after that, all are cancelled.
 /// Blocking code that was told to stop is waited for until the timeout, and for at least

@@ -3,7 +3,8 @@
 //! - `line` decides which plan is accepted or started next, `machine` what a run does next, `limit` how long it may take: all
 //!   pure.
 //! - `runner` drives one run: it commits what the machine decided, then does what its state asks for, and so on. `attempt` is
-//!   what it does while a step runs, `aside` while none does, `failing` what it makes of a failure.
+//!   what it does while a step runs, `aside` while none does, `failing` what it makes of a failure, `compensating` how it undoes
+//!   what steps did, `outcome` what its callers are told in the end.
 //! - `invoke` calls the user's code, `breakers` keeps it from calling what is down, and `permits` from calling
 //!   more, or more often, than a limit by name allows.
 //! - `verifying` asks whether an attempt that was cut off had its effect, `deciding` is what somebody decides about a step that is held.
@@ -17,6 +18,7 @@ mod aside;
 mod attempt;
 mod breakers;
 mod burst;
+mod compensating;
 mod conditions;
 mod control;
 mod deciding;
@@ -30,6 +32,8 @@ mod line;
 mod links;
 mod machine;
 mod messages;
+mod not_undone;
+mod outcome;
 mod permits;
 mod position;
 mod recovery;
@@ -55,6 +59,7 @@ pub use messages::{
     PlanStatus, ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RunHandle, Shutdown, ShutdownReport,
     SubmitPlan,
 };
+pub use not_undone::StepNotUndone;
 pub use permits::{LimitStatus, Limits};
 pub use retry_run::{OnMismatch, RetryFrom, RetryRun};
 pub use status::{CurrentStep, RunInfo};

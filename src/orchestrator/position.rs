@@ -36,10 +36,12 @@ impl Position {
         Self { state, cursor, attempt, step, pausing, expired }
     }
 
-    /// Whether breaker and limit have to be asked before the next attempt: not for a fallback, nor while something else is waited for.
+    /// Whether breaker and limit have to be asked before the next attempt: not for a fallback, nor while something else is waited
+    /// for, nor where there may be none: what a run that was stopping comes to is still to be seen.
     pub(crate) fn asks_breaker(&self, now: SystemTime) -> bool {
         let due = self.attempt == 0 || self.step.until.is_none_or(|until| until <= now);
-        !self.step.fallback && !self.pausing && (due || self.state == RunState::Parked)
+        let next = !self.step.fallback && !self.pausing && self.state != RunState::Stopping;
+        next && (due || self.state == RunState::Parked)
     }
 
     /// Whether its plan has been started.

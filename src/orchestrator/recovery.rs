@@ -10,17 +10,17 @@ use super::actor::ExecutionOrchestrator;
 use super::admission::Unheard;
 use super::error::PlanError;
 use super::going_on::unfinished;
-use super::internal::{Happened, Unfinished, tell};
+use super::internal::{GoesOn, Happened, Unfinished, tell};
 use super::limit::Deadline;
 use super::line::Ticket;
 use super::links::stored;
 use super::machine::{self, Input, Position};
-use super::runner::Outcome;
+use super::outcome::outcome_of;
 use super::status::RunInfo;
 use super::waiting::Waiting;
 use crate::causes::with_causes;
 use crate::memory::{Claim, Committed, FindRun, FoundRun, MemoryError};
-use crate::plan::{CheckedPlan, Output, PlanRecord, StepError};
+use crate::plan::{CheckedPlan, PlanRecord};
 use crate::project::Project;
 use crate::resilience::BreakerRecord;
 use crate::run::{RunId, RunRecord, RunState};
@@ -133,6 +133,9 @@ impl ExecutionOrchestrator {
                 true
             }
         };
+        if waiting.undoing.is_some() {
+            waiting.tell_compensating();
+        }
         let withdrawn = !waiting.cancels.is_empty() || waiting.is_stopping() || waiting.overdue;
         if goes_on {
             self.set_alarm(ticket, ctx);
@@ -211,8 +214,13 @@ impl ExecutionOrchestrator {
     }
 
     /// A run that is not here was cancelled, or was not.
-    pub(crate) fn cancel_told(&mut self, run_id: &RunId, ctx: &mut Context<Self>) {
+    pub(crate) fn cancel_told(&mut self, run_id: &RunId, goes_on: Option<GoesOn>, ctx: &mut Context<Self>) {
         self.unsettled.remove(run_id);
+        if let Some(goes_on) = goes_on.filter(|_| self.closing.is_none()) {
+            let (claim, found) = *goes_on;
+            self.interrupted.retain(|info| info.run_id != *run_id);
+            self.take_up(claim, found, ctx);
+        }
         self.ask_again(ctx);
     }
 
@@ -260,6 +268,7 @@ impl ExecutionOrchestrator {
         let stuck = found.plan.cannot_go_on();
         let mut waiting = Waiting::new(run_id.clone(), found.record.project.clone(), plan, claim);
         waiting.take_up(found);
+        waiting.stuck.clone_from(&stuck);
         let (stopping, guards) = (waiting.is_stopping(), self.check_guards(&waiting.plan));
         let ticket = self.line.rejoin();
         self.tickets.insert(run_id, ticket);
@@ -287,7 +296,7 @@ impl ExecutionOrchestrator {
     }
 
     /// Takes a run out of the line and says loudly, and durably, why it does not go on.
-    fn interrupt_for(&mut self, ticket: Ticket, reason: &str, ctx: &mut Context<Self>) {
+    pub(crate) fn interrupt_for(&mut self, ticket: Ticket, reason: &str, ctx: &mut Context<Self>) {
         self.line.remove(ticket);
         let Some(waiting) = self.take_waiting(ticket) else { return };
         let run_id = waiting.run_id.clone();
@@ -303,7 +312,7 @@ impl ExecutionOrchestrator {
         let told = Some(Arc::clone(&reason));
         let info = RunInfo::interrupted(run_id.clone(), &waiting.plan, waiting.at, told);
         let input = Input::Interrupt { reason };
-        let decision = machine::decide(&waiting.plan, waiting.at, waiting.failure.as_ref(), input);
+        let decision = machine::decide(&waiting.plan, waiting.at, &waiting.known(), input);
         let Some(decision) = decision else { return };
         let request = self.links.commit.send(waiting.commit(decision));
         let myself = ctx.address().downgrade();
@@ -321,8 +330,9 @@ impl Waiting {
     /// Goes on from where memory says the run is.
     fn take_up(&mut self, found: FoundRun) {
         self.at = Position::of(&found.record);
-        let RunRecord { reason, durability, failure, deadline, accepted_at, generation, set_inputs, .. } =
-            found.record;
+        let RunRecord { reason, durability, failure, undoing, deadline, accepted_at, .. } = found.record;
+        let RunRecord { generation, set_inputs, .. } = found.record;
+        (self.undoing, self.skipped) = (undoing, found.skipped);
         (self.reason, self.failure, self.recovered, self.overdue) = (reason, failure, true, false);
         self.outputs = found.outputs;
         (self.generation, self.set_inputs) = (generation, set_inputs);
@@ -354,19 +364,4 @@ pub(crate) fn compare_records(
     }
     let differences = was.differences(now);
     if differences.is_empty() { Ok(()) } else { Err(PlanError::PlanMismatch { run_id, differences }) }
-}
-
-/// How a run that is over ended, as it was answered then.
-pub(crate) fn outcome_of(found: FoundRun) -> Outcome {
-    let completed: Vec<_> = found.outputs.iter().map(Output::to_value).collect();
-    let RunRecord { run_id, state, cursor, attempt, failure, .. } = found.record;
-    match (state, failure) {
-        (RunState::Completed, _) => Ok(completed),
-        (RunState::Failed, Some(failure)) => {
-            let step_id = found.plan.step_ids().nth(cursor).unwrap_or_default().to_owned();
-            let source = StepError::recorded(&failure);
-            Err(PlanError::failed(run_id, step_id, cursor, attempt, completed, source))
-        }
-        _ => Err(PlanError::Cancelled { run_id, completed }),
-    }
 }

@@ -274,18 +274,20 @@ impl Waiting {
         (reopen, skips): (Reopen, bool),
         (deadline, now): (Option<Deadline>, std::time::SystemTime),
     ) -> Self {
-        let FoundRun { record, mut outputs, .. } = found;
+        let FoundRun { record, mut outputs, mut skipped, .. } = found;
         outputs.truncate(reopen.from);
+        skipped.retain(|step| *step < reopen.from);
         let mut at = Position { cursor: reopen.from, ..Position::QUEUED };
         // Its time begins now, and not when the step before it completed.
         at.step.since = Some(now);
         if skips {
             at.cursor += 1;
             outputs.push(Output::null());
+            skipped.push(reopen.from);
         }
         let mut waiting = Self::new(record.run_id, record.project, plan, claim);
         (waiting.generation, waiting.set_inputs) = (reopen.generation, reopen.set_inputs.clone());
-        (waiting.durability, waiting.deadline) = (record.durability, deadline);
+        (waiting.durability, waiting.deadline, waiting.skipped) = (record.durability, deadline, skipped);
         (waiting.at, waiting.outputs, waiting.reopen) = (at, outputs, Some(Box::new(reopen)));
         waiting
     }

@@ -16,15 +16,16 @@ use super::error::{ControlError, PlanError};
 use super::internal::Callables;
 use super::limit::{self, Deadline, Limit};
 use super::links::{Links, stored};
-use super::machine::{self, Ahead, Decision, Input, Position};
+use super::machine::{self, Ahead, Decision, Input, Known, Position};
 use super::messages::{PauseOutcome, ResumeOutcome, RetryOutcome};
+use super::outcome::{SHUT_DOWN, left};
 use super::permits::{self, LimitSet};
 use super::watch::{Reply, Request, Watch};
 use crate::clock::Clock;
 use crate::memory::{Claim, Commit, MemoryError, NewArtifact, RunUpdate, StepOutput};
 use crate::plan::{CheckedPlan, Output, Policy, RunScope, StagedArtifact, StepError};
 use crate::project::Project;
-use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure};
+use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure, Undoing};
 
 pub(crate) type Outcome = Result<Vec<Value>, PlanError>;
 
@@ -62,12 +63,22 @@ pub(super) struct Yield {
     artifacts: Vec<NewArtifact>,
 }
 
+impl Yield {
+    /// Of what completes no step.
+    pub(super) fn of(artifacts: Vec<NewArtifact>) -> Self {
+        Self { output: None, artifacts }
+    }
+}
+
 /// A decision on its way to memory.
 pub(crate) struct Sent {
     to: Position,
     failure: Option<Arc<StepFailure>>,
+    undoing: Option<Arc<Undoing>>,
     request: RecipientRequest<Box<Commit>>,
     output: Option<Output>,
+    /// The step that this skips.
+    skips: Option<usize>,
 }
 
 impl Sent {
@@ -75,9 +86,10 @@ impl Sent {
     pub(crate) fn new(
         to: Position,
         failure: Option<Arc<StepFailure>>,
+        undoing: Option<Arc<Undoing>>,
         request: RecipientRequest<Box<Commit>>,
     ) -> Self {
-        Self { to, failure, request, output: None }
+        Self { to, failure, undoing, request, output: None, skips: None }
     }
 }
 
@@ -130,6 +142,7 @@ impl Runner {
                     Some(failure) => Flow::Turn(self.failed(StepError::recorded(&failure))),
                     None => Input::Resume(Ahead::Go, self.clock.now()).into(),
                 },
+                RunState::Compensating => self.compensate().await?,
                 state if state.is_final() => return self.outcome(error),
                 _ => return Err(self.interrupted("it came to a state that nothing leads out of")),
             };
@@ -172,20 +185,24 @@ impl Runner {
     }
 
     pub(super) fn decide(&self, input: Input) -> Option<Decision> {
-        machine::decide(self.plan(), self.watch.at.get(), self.watch.failure.borrow().as_ref(), input)
+        let (failure, undoing) = (self.watch.failure.borrow(), self.watch.undoing.borrow());
+        let skipped = self.watch.skipped.borrow();
+        let known = Known { failure: failure.as_ref(), undoing: undoing.as_ref(), skipped: &skipped };
+        machine::decide(self.plan(), self.watch.at.get(), &known, input)
     }
 
-    fn send(&mut self, decision: Decision, produced: Yield) -> Sent {
-        let (to, failure) = (decision.to, decision.failure.clone());
+    pub(super) fn send(&mut self, decision: Decision, produced: Yield) -> Sent {
+        let (to, failure, undoing) = (decision.to, decision.failure.clone(), decision.undoing.clone());
         let mut commit = commit_of(&self.scope.run_id, &self.project, self.durability, decision);
         let output = produced.output.as_ref().map(|step| step.output.clone());
+        let skips = produced.output.as_ref().filter(|step| step.skipped).map(|step| step.step);
         (commit.output, commit.artifacts) = (produced.output, produced.artifacts);
         breakers::tell(&self.changes, &mut commit);
-        Sent { to, failure, request: self.links.commit.send(commit), output }
+        Sent { to, failure, undoing, request: self.links.commit.send(commit), output, skips }
     }
 
     /// Waits until a decision is stored, and only then moves on.
-    async fn stored(&mut self, sent: Sent) -> Result<(), MemoryError> {
+    pub(super) async fn stored(&mut self, sent: Sent) -> Result<(), MemoryError> {
         let committed = stored(sent.request.await)?;
         let mut to = sent.to;
         if to.state == RunState::Running {
@@ -194,6 +211,8 @@ impl Runner {
         self.watch.at.set(to);
         self.watch.since.set(Some(committed.at));
         self.watch.failure.replace(sent.failure);
+        self.watch.undoing.replace(sent.undoing);
+        self.watch.skipped.borrow_mut().extend(sent.skips);
         self.changes.clear();
         if let Some(output) = sent.output {
             self.scope.push_output(output);
@@ -260,14 +279,14 @@ impl Runner {
         match request {
             Request::Reopen(retrier) if at.state == RunState::Held => {
                 self.watch.retriers.borrow_mut().push(*retrier);
-                Err(self.left(at.state, "it is tried again"))
+                Err(left(self.scope.run_id.clone(), at.state, "it is tried again"))
             }
             Request::Reopen(retrier) => {
                 retrier.too_late(at.state);
                 Ok(None)
             }
             Request::Leave if self.slot => Ok(None),
-            Request::Leave => Err(self.left(at.state, "the orchestrator shut down")),
+            Request::Leave => Err(left(self.scope.run_id.clone(), at.state, SHUT_DOWN)),
             Request::Resolve(decision, reply) => Box::pin(self.resolve(decision, reply)).await,
             Request::RetryNow(reply) if at.state == RunState::Held => {
                 let (resolved, outcome) = oneshot::channel();
@@ -323,26 +342,6 @@ impl Runner {
         }
     }
 
-    fn outcome(&self, error: Option<StepError>) -> Outcome {
-        let Position { state, cursor, attempt, .. } = self.watch.at.get();
-        let (run_id, completed) = (self.scope.run_id.clone(), self.scope.outputs());
-        if state == RunState::Completed {
-            return Ok(completed);
-        }
-        let source = error.or_else(|| self.watch.failure.borrow().as_deref().map(StepError::recorded));
-        let Some(source) = source.filter(|_| state == RunState::Failed) else {
-            return Err(PlanError::Cancelled { run_id, completed });
-        };
-        let step_id = self.plan().get(cursor).map_or_else(String::new, |step| step.id.to_string());
-        Err(PlanError::failed(run_id, step_id, cursor, attempt, completed, source))
-    }
-
-    /// It goes no further here, and stays as it is stored.
-    fn left(&self, state: RunState, why: &str) -> PlanError {
-        let reason = format!("{why} while it was {state}; it goes on from there when it is taken up again");
-        PlanError::Interrupted { run_id: self.scope.run_id.clone(), reason }
-    }
-
     pub(super) fn interrupted(&self, reason: &str) -> PlanError {
         log::error!(target: "lunacore::run", run_id = self.scope.run_id.as_str(); "interrupted: {reason}");
         PlanError::Interrupted { run_id: self.scope.run_id.clone(), reason: reason.to_owned() }
@@ -356,13 +355,19 @@ pub(crate) fn commit_of(
     durability: Option<Durability>,
     decision: Decision,
 ) -> Box<Commit> {
-    let Decision { to, failure, reason, events } = decision;
+    let Decision { to, failure, reason, undoing, events } = decision;
     let mut update = RunUpdate::new(to.state, to.cursor, to.attempt);
     (update.step, update.pausing, update.failure, update.reason) = (to.step, to.pausing, failure, reason);
+    update.undoing = undoing;
     let mut commit = Box::new(Commit::new(run_id.clone(), project.clone(), update));
     commit.events = events;
     commit.durability = durability;
     commit
+}
+
+/// An artifact that a step staged.
+pub(super) fn of_step((step, id): (usize, &Arc<str>), staged: StagedArtifact) -> NewArtifact {
+    NewArtifact::new(staged.key, Arc::from("data"), (step, Arc::clone(id)), staged.data)
 }
 
 /// What a completed step leaves: its output, and the artifacts that it staged.
@@ -373,10 +378,7 @@ pub(super) fn produce(
     staged: Vec<StagedArtifact>,
 ) -> Result<Yield, StepError> {
     output.check()?;
-    let of_step = |StagedArtifact { key, data }| {
-        NewArtifact::new(key, Arc::from("data"), (step, Arc::clone(step_id)), data)
-    };
-    let artifacts = staged.into_iter().map(of_step).collect();
+    let artifacts = staged.into_iter().map(|artifact| of_step((step, step_id), artifact)).collect();
     Ok(Yield { output: Some(StepOutput::new(step, Arc::clone(step_id), output.clone())), artifacts })
 }
 

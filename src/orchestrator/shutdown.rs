@@ -6,9 +6,10 @@ use tokio::sync::oneshot;
 use super::actor::ExecutionOrchestrator;
 use super::error::PlanError;
 use super::messages::{Shutdown, ShutdownReport};
+use super::outcome::{SHUT_DOWN, left};
 use super::runner::Outcome;
 use super::slots::{Active, Place};
-use super::watch::Request;
+use super::watch::{Leaving, Request};
 use crate::limits::{DROP_DRAIN, STOP_GRACE};
 use crate::run::{RunId, RunState};
 
@@ -17,18 +18,25 @@ use crate::run::{RunId, RunState};
 pub(crate) struct Closing {
     replies: Vec<oneshot::Sender<ShutdownReport>>,
     report: ShutdownReport,
+    /// Nothing is waited for any more but what cannot be stopped.
+    cancelled: bool,
     over: bool,
 }
 
 impl Closing {
     pub(crate) fn count(&mut self, outcome: &Outcome) {
         let report = &mut self.report;
-        match outcome {
+        match outcome.as_ref().map_err(PlanError::why) {
             Ok(_) => report.completed += 1,
             Err(PlanError::Cancelled { .. }) => report.cancelled += 1,
             Err(PlanError::Interrupted { .. }) => report.interrupted += 1,
             Err(_) => report.failed += 1,
         }
+    }
+
+    /// Whether all plans were cancelled.
+    pub(crate) fn has_cancelled(&self) -> bool {
+        self.cancelled
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -65,6 +73,7 @@ impl ExecutionOrchestrator {
     }
 
     fn cancel_all(&mut self, ctx: &mut Context<Self>) {
+        self.closing.get_or_insert_default().cancelled = true;
         // The last first: were the first taken out first, those behind it would start.
         let mut waiting: Vec<(u64, RunId)> =
             self.tickets.iter().map(|(run_id, ticket)| (*ticket, run_id.clone())).collect();
@@ -84,6 +93,10 @@ impl ExecutionOrchestrator {
             .map(|(run_id, _)| run_id.clone())
             .collect();
         for run_id in active {
+            if let Some(active) = self.active.get(&run_id) {
+                // Nor is anything begun that it would undo.
+                active.watch.leave(Leaving::AfterThis);
+            }
             drop(self.cancel(&run_id, ctx));
         }
     }
@@ -108,8 +121,12 @@ impl ExecutionOrchestrator {
         }
         for (run_id, active) in std::mem::take(&mut self.active) {
             self.vacate(active.place);
+            active.watch.leave(Leaving::AtOnce);
             log::warn!(target: "lunacore::orchestrator", run_id = run_id.as_str(); "{reason}");
-            let outcome = Err(PlanError::Interrupted { run_id, reason: reason.to_owned() });
+            let outcome = Err(match active.watch.at.get().state {
+                state @ RunState::Compensating => left(run_id, state, SHUT_DOWN),
+                _ => PlanError::Interrupted { run_id, reason: reason.to_owned() },
+            });
             self.settle(outcome, active.outcomes, active.watch.cancels.take());
         }
     }

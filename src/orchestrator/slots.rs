@@ -56,7 +56,9 @@ impl ExecutionOrchestrator {
             return;
         };
         let (at, now) = (waiting.at, self.clock.now());
-        let (ahead, mut gate) = if at.attempt == 0 && waiting.plan.condition(at.cursor).is_some() {
+        let (ahead, mut gate) = if waiting.undoing.is_some() {
+            (Ahead::Go, Gate::default())
+        } else if at.attempt == 0 && waiting.plan.condition(at.cursor).is_some() {
             (Ahead::Check, Gate::default())
         } else if at.asks_breaker(now) && machine::calls_again(&waiting.plan, at, waiting.failure.as_ref()) {
             let guards = (&self.breakers, &self.limits);
@@ -69,18 +71,20 @@ impl ExecutionOrchestrator {
             _ if !accepted => Some(waiting.acceptance(Some(ahead))),
             // The task sees to what the limit leads to that its last attempt had come to.
             RunState::Stopping => None,
+            // That it has something to undo was stored while it waited.
+            RunState::Compensating if !waiting.recovered => None,
             _ => {
                 let input =
                     if waiting.recovered { Input::Resume(ahead, now) } else { Input::Start(ahead, now) };
-                machine::decide(&waiting.plan, at, waiting.failure.as_ref(), input)
+                machine::decide(&waiting.plan, at, &waiting.known(), input)
             }
         };
         let first = started.map(|started| {
-            let (to, failure) = (started.to, started.failure.clone());
+            let (to, failure, undoing) = (started.to, started.failure.clone(), started.undoing.clone());
             let mut commit = if accepted { waiting.commit(started) } else { waiting.accepting(started) };
             breakers::tell(&changes, &mut commit);
             // Sent here, for the order of the line too.
-            Sent::new(to, failure, self.links.commit.send(commit))
+            Sent::new(to, failure, undoing, self.links.commit.send(commit))
         });
         if !accepted && waiting.reopen.is_none() {
             waiting.at = Position::QUEUED;
@@ -119,6 +123,8 @@ impl ExecutionOrchestrator {
         let scope = Arc::new(scope);
         let watch = Watch::new(waiting.at, waiting.accepted);
         watch.failure.replace(waiting.failure);
+        watch.undoing.replace(waiting.undoing);
+        watch.skipped.replace(waiting.skipped);
         if slot.as_ref().is_none_or(Option::is_none) {
             // It begins where it is stored to be.
             watch.since.set(Some(self.clock.now()));

@@ -2,9 +2,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::machine::Position;
+use super::waiting::Waiting;
 use super::watch::Watch;
 use crate::plan::CheckedPlan;
-use crate::run::{HoldReason, RunId, RunRecord, RunState, StepFailure};
+use crate::run::{HoldReason, RunId, RunRecord, RunState, StepFailure, Undoing};
 
 /// How a run is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,13 +21,14 @@ pub struct RunInfo {
     pub state: RunState,
     /// How many plans wait before it, while it is queued.
     pub position: Option<usize>,
-    /// The step in flight, or waited for, while there is one that was tried.
+    /// The step in flight, or waited for, while there is one that was tried; or the one that is being undone.
     pub current: Option<CurrentStep>,
     /// Why somebody has to decide about the current step, if somebody has to.
     pub held: Option<HoldReason>,
     /// It was told to pause, and does before the next attempt, or has.
     pub pausing: bool,
-    /// When its next attempt may start, while it waits for that: when it backs off, and when it is parked.
+    /// When its next attempt may start, while it waits for that: when it backs off, when it is parked, and between two attempts
+    /// to undo a step.
     pub until: Option<SystemTime>,
     /// How many steps the plan has.
     pub steps: usize,
@@ -36,6 +38,8 @@ pub struct RunInfo {
     pub failure: Option<Arc<StepFailure>>,
     /// Why it is interrupted, where that is known.
     pub reason: Option<Arc<str>>,
+    /// How far it is with [undoing](crate::Step::compensate) what its steps did, or how far it came.
+    pub undoing: Option<Arc<Undoing>>,
     /// When it came to its final state, if it has.
     pub finished_at: Option<SystemTime>,
 }
@@ -70,23 +74,35 @@ impl RunInfo {
             completed: 0,
             failure: None,
             reason: None,
+            undoing: None,
             finished_at: None,
         }
     }
 
+    /// The same of a run that undoes what its steps did, and waits for a slot.
+    pub(crate) fn compensating(self, waiting: &Waiting) -> Self {
+        let (failure, undoing) = (waiting.failure.clone(), waiting.undoing.clone());
+        let until = undoing.as_ref().and_then(|undoing| undoing.until);
+        Self { state: RunState::Compensating, failure, undoing, until, ..self }
+    }
+
     pub(crate) fn active(run_id: RunId, plan: &CheckedPlan, watch: &Watch) -> Self {
         let (at, since) = (watch.at.get(), watch.since.get());
-        let step = if at.attempt > 0 { plan.get(at.cursor) } else { None };
+        let (failure, undoing) = (watch.failure.borrow().clone(), watch.undoing.borrow().clone());
+        let (index, attempt, until) = match undoing.as_deref() {
+            Some(undoing) => (undoing.step, undoing.attempt, undoing.until),
+            None => (at.cursor, at.attempt, at.step.until),
+        };
+        let step = if attempt > 0 { plan.get(index) } else { None };
         let current = step.zip(since).map(|(step, since)| CurrentStep {
             step_id: Arc::clone(&step.id),
-            index: at.cursor,
-            attempt: at.attempt,
+            index,
+            attempt,
             since,
         });
-        let failure = watch.failure.borrow().clone();
-        let (pausing, until, held) = (at.pausing, at.step.until, at.step.held);
-        let info = Self::queued(run_id, plan, None);
-        Self { state: at.state, completed: at.cursor, current, failure, pausing, until, held, ..info }
+        let (pausing, held) = (at.pausing, at.step.held);
+        let info = Self { undoing, until, held, ..Self::queued(run_id, plan, None) };
+        Self { state: at.state, completed: at.cursor, current, failure, pausing, ..info }
     }
 
     pub(crate) fn interrupted(
@@ -111,11 +127,12 @@ impl From<RunRecord> for RunInfo {
             current: None,
             held: record.step.held,
             pausing: record.pausing,
-            until: record.step.until,
+            until: record.undoing.as_ref().map_or(record.step.until, |undoing| undoing.until),
             steps: record.steps,
             completed: record.cursor,
             failure: record.failure,
             reason: record.reason,
+            undoing: record.undoing,
             finished_at: record.finished_at,
         }
     }

@@ -27,6 +27,9 @@ impl ExecutionOrchestrator {
             && let Some(waiting) = self.waiting.get_mut(&ticket)
         {
             let state = waiting.at.state;
+            if waiting.undoing.is_some() {
+                return request.compensating();
+            }
             if state == RunState::BackingOff
                 && waiting.requests.is_empty()
                 && let Request::RetryNow(reply) = request

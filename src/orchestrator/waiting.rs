@@ -10,13 +10,14 @@ use super::control::Cancelled;
 use super::error::PlanError;
 use super::internal::Callables;
 use super::limit::Deadline;
-use super::machine::{self, Ahead, Input, Position, Then};
+use super::machine::{self, Ahead, Input, Known, Position, Then};
+use super::messages::CancelOutcome;
 use super::runner::{Outcome, commit_of};
 use super::watch::Request;
 use crate::memory::{Claim, Commit, NewRun, Reopen, StepOutput};
 use crate::plan::{CheckedPlan, Output, StepError};
 use crate::project::Project;
-use crate::run::{Durability, RunId, RunState, StepFailure};
+use crate::run::{Durability, RunId, RunState, StepFailure, Undoing};
 
 /// A plan in the line.
 pub(crate) struct Waiting {
@@ -32,6 +33,12 @@ pub(crate) struct Waiting {
     pub(crate) at: Position,
     /// The failure that is stored of its step, if there is one.
     pub(crate) failure: Option<Arc<StepFailure>>,
+    /// How far it is with undoing what its steps did, if it does.
+    pub(crate) undoing: Option<Arc<Undoing>>,
+    /// The steps behind it that were skipped, in order.
+    pub(crate) skipped: Vec<usize>,
+    /// Why it cannot go on from what is stored alone, if that is all there is.
+    pub(crate) stuck: Option<String>,
     /// It was taken up from what is stored.
     pub(crate) recovered: bool,
     /// It came to its deadline.
@@ -75,6 +82,9 @@ impl Waiting {
             alarm: None,
             at: Position::QUEUED,
             failure: None,
+            undoing: None,
+            skipped: Vec::new(),
+            stuck: None,
             recovered: false,
             overdue: false,
             reason: None,
@@ -117,10 +127,23 @@ impl Waiting {
         self.at.state == RunState::Stopping && !self.at.expired
     }
 
+    /// What is stored of it besides where it stands.
+    pub(crate) fn known(&self) -> Known<'_> {
+        let (failure, undoing) = (self.failure.as_ref(), self.undoing.as_ref());
+        Known { failure, undoing, skipped: &self.skipped }
+    }
+
+    /// What there is to undo of it is undone, whoever cancels it.
+    pub(crate) fn tell_compensating(&mut self) {
+        for cancelled in self.cancels.drain(..) {
+            let _ = cancelled.send(Ok(CancelOutcome::Compensating));
+        }
+    }
+
     /// What its cancellation, or its deadline, leads to.
     pub(crate) fn withdrawal(&self) -> Option<machine::Decision> {
         match self.overdue() {
-            None => machine::cancel(&self.plan, self.at),
+            None => machine::cancel(&self.plan, self.at, &self.known()),
             Some(deadline) => {
                 let error = StepError::limit(deadline.limit().exceeded());
                 let failure = Arc::new(StepFailure::record(error.kind(), &*error));
@@ -128,7 +151,7 @@ impl Waiting {
                 let tried = self.at.attempt > 0 && !self.at.step.fallback;
                 let escalate = tried && policy.is_some_and(|policy| policy.escalate);
                 let input = Input::Failed { failure, then: Then::Abort, escalate };
-                machine::decide(&self.plan, self.at, None, input)
+                machine::decide(&self.plan, self.at, &self.known(), input)
             }
         }
     }

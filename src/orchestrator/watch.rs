@@ -14,7 +14,7 @@ use super::error::{ControlError, PlanError};
 use super::machine::Position;
 use super::messages::{PauseOutcome, ResumeOutcome, RetryOutcome};
 use super::retrying::Retrier;
-use crate::run::{RunState, StepFailure};
+use crate::run::{RunState, StepFailure, Undoing};
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, ControlError>>;
 
@@ -44,6 +44,14 @@ impl Request {
         }
     }
 
+    /// Answers that the run undoes what its steps did, which goes on.
+    pub(crate) fn compensating(self) {
+        match self {
+            Self::Pause(reply) => drop(reply.send(Ok(PauseOutcome::Compensating))),
+            other => other.too_late(RunState::Compensating),
+        }
+    }
+
     pub(crate) fn fail(self, error: ControlError) {
         match self {
             Self::Pause(reply) => drop(reply.send(Err(error))),
@@ -56,6 +64,16 @@ impl Request {
     }
 }
 
+/// Whether a run that undoes what its steps did is to stay as it is stored, since the orchestrator shuts down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    No,
+    /// After the attempt in flight.
+    AfterThis,
+    /// Now, if that attempt can be dropped.
+    AtOnce,
+}
+
 /// What the actor sees of a run while it goes on, and tells it.
 pub(crate) struct Watch {
     pub(crate) at: Cell<Position>,
@@ -63,6 +81,12 @@ pub(crate) struct Watch {
     pub(crate) since: Cell<Option<SystemTime>>,
     /// The failure that is stored of its step.
     pub(crate) failure: RefCell<Option<Arc<StepFailure>>>,
+    /// How far it is with undoing what its steps did, if it does.
+    pub(crate) undoing: RefCell<Option<Arc<Undoing>>>,
+    /// The steps behind it that were skipped, in order.
+    pub(crate) skipped: RefCell<Vec<usize>>,
+    /// Whether it is to undo anything more.
+    pub(crate) leaving: Cell<Leaving>,
     /// Who cancelled it, and is told when the run has stored that it is stopping, or else when it ends.
     pub(crate) cancels: RefCell<Vec<oneshot::Sender<Cancelled>>>,
     /// Who is to be told that the run is accepted, while that has still to be stored.
@@ -77,8 +101,27 @@ impl Watch {
     pub(crate) fn new(at: Position, accepts: Vec<oneshot::Sender<Result<(), PlanError>>>) -> Rc<Self> {
         let (at, since, accepts) = (Cell::new(at), Cell::new(None), RefCell::new(accepts));
         let (cancels, requests, poke) = (RefCell::default(), RefCell::default(), Notify::new());
-        let (failure, retriers) = (RefCell::default(), RefCell::default());
-        Rc::new(Self { at, since, failure, cancels, accepts, retriers, requests, poke })
+        let (failure, undoing, skipped) = (RefCell::default(), RefCell::default(), RefCell::default());
+        let (leaving, retriers) = (Cell::new(Leaving::No), RefCell::default());
+        Rc::new(Self {
+            at,
+            since,
+            failure,
+            undoing,
+            skipped,
+            leaving,
+            cancels,
+            accepts,
+            retriers,
+            requests,
+            poke,
+        })
+    }
+
+    /// Has the run left as it is stored, once it is at undoing what its steps did.
+    pub(crate) fn leave(&self, leaving: Leaving) {
+        self.leaving.set(leaving);
+        self.ask(Request::Leave);
     }
 
     /// Tells one more that the run is accepted, as soon as it is.

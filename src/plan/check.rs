@@ -11,7 +11,7 @@ use super::record::PlanRecord;
 use super::step::{Plan, Step};
 use crate::id::{check_id, shorten};
 use crate::json;
-use crate::limits::{MAX_PROBLEMS, MAX_STEPS};
+use crate::limits::{MAX_COMPENSATIONS, MAX_PROBLEMS, MAX_STEPS};
 
 /// A plan that passed every check: each step has an id of its own.
 #[derive(Debug)]
@@ -117,6 +117,7 @@ impl CheckedPlan {
         }
         let mut checked = Vec::with_capacity(steps.len());
         let (mut has_policies, mut has_expressions) = (false, false);
+        let mut compensations = 0;
         // Ids that are made of places are different anyway.
         let any_named = steps.iter().any(|step| step.id().is_some());
         let mut by_id = HashMap::with_capacity(if any_named { steps.len() } else { 0 });
@@ -136,6 +137,7 @@ impl CheckedPlan {
             };
             check_step(&id, index, &step, problems)?;
             has_policies |= step.policy().is_some();
+            compensations += usize::from(step.policy().is_some_and(|policy| policy.compensation.is_some()));
             has_expressions |= step.record().has_expressions();
             if any_named {
                 match by_id.entry(Arc::clone(&id)) {
@@ -147,6 +149,9 @@ impl CheckedPlan {
                 }
             }
             checked.push(CheckedStep { id, step });
+        }
+        if compensations > MAX_COMPENSATIONS {
+            problems.add(InvalidPlan::TooManyCompensations { steps: compensations })?;
         }
         let steps = checked.iter().map(|step| Arc::clone(step.step.record())).collect();
         let record = PlanRecord::new((name, description), values, steps);

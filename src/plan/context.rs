@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::check::CheckedStep;
 use super::error::ContextError;
-use super::scope::{InFlight, RunScope, StagedArtifact, lock};
+use super::scope::{Called, InFlight, RunScope, StagedArtifact, lock};
 use crate::artifact::{ArtifactData, TASK_PREFIX};
 use crate::id::{check_text, percent_encode, shorten};
 use crate::json;
@@ -35,19 +35,14 @@ use crate::run::{RunId, StepFailure};
 #[derive(Clone)]
 pub struct StepContext {
     scope: Arc<RunScope>,
-    index: usize,
-    attempt: u32,
+    called: Called,
     /// The input, where it is not as it was given.
     input: Option<Arc<Value>>,
 }
 
 impl StepContext {
-    pub(super) fn new(
-        scope: Arc<RunScope>,
-        (index, attempt): (usize, u32),
-        input: Option<Arc<Value>>,
-    ) -> Self {
-        Self { scope, index, attempt, input }
+    pub(super) fn new(scope: Arc<RunScope>, called: Called, input: Option<Arc<Value>>) -> Self {
+        Self { scope, called, input }
     }
 
     /// The run this call belongs to.
@@ -65,17 +60,18 @@ impl StepContext {
     /// The step's place in the plan, from 0.
     #[must_use]
     pub fn index(&self) -> usize {
-        self.index
+        self.called.index
     }
 
-    /// Which attempt of the step this is, from 1.
+    /// Which attempt of the step this is, from 1; in a [compensation](crate::Step::compensate), which attempt of that.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.attempt
+        self.called.attempt
     }
 
     /// Names this step of this run to the outside world, the same for every attempt and after every restart: a payment
-    /// service that is given it with each request can tell a repetition from a new request.
+    /// service that is given it with each request can tell a repetition from a new request. What
+    /// [undoes](crate::Step::compensate) the step has another one, which ends in `/undo`.
     ///
     /// Run id, generation and step id, each with all but ASCII letters, digits, `-`, `.`, `_` and `~` percent-encoded
     /// (RFC 3986), with `/` between them. The generation is 1, and one more with each [retry of the run](crate::RetryRun).
@@ -96,6 +92,9 @@ impl StepContext {
         percent_encode(self.run_id().as_str(), &mut key);
         key.push_str(&format!("/{}/", self.scope.generation));
         percent_encode(self.step_id(), &mut key);
+        if self.called.undoes {
+            key.push_str("/undo");
+        }
         key
     }
 
@@ -130,7 +129,7 @@ impl StepContext {
     /// # Errors
     /// [`ContextError::NoPrevious`] in the first step; else as [`output`](Self::output).
     pub fn previous<T: DeserializeOwned>(&self) -> Result<T, ContextError> {
-        self.output_at(self.index.checked_sub(1).ok_or(ContextError::NoPrevious)?)
+        self.output_at(self.called.index.checked_sub(1).ok_or(ContextError::NoPrevious)?)
     }
 
     fn output_at<T: DeserializeOwned>(&self, index: usize) -> Result<T, ContextError> {
@@ -145,7 +144,8 @@ impl StepContext {
         }
     }
 
-    /// Why the step failed for the last time, in the call of its [fallback](crate::OnFailure::Fallback); `None` in every other.
+    /// Why the step failed for the last time, in the call of its [fallback](crate::OnFailure::Fallback); why the run failed, in
+    /// that of a [compensation](crate::Step::compensate), unless the run was cancelled. `None` in every other.
     #[must_use]
     pub fn failure(&self) -> Option<Arc<StepFailure>> {
         self.in_flight().and_then(|in_flight| in_flight.failure.clone())
@@ -153,7 +153,7 @@ impl StepContext {
 
     /// Is cancelled when the run is, and when this attempt comes to a limit: blocking code should look at it from time to
     /// time and return. Async code need not, since its future is dropped at its next await. Cancelling this token cancels
-    /// nothing else.
+    /// nothing else. What undoes a step is not cancelled with its run, and only comes to its own limit.
     #[must_use]
     pub fn cancellation(&self) -> CancellationToken {
         if self.is_expired() {
@@ -163,27 +163,32 @@ impl StepContext {
         }
         match self.in_flight() {
             Some(mut in_flight) => {
-                let own = in_flight.cancellation.get_or_insert_with(|| self.scope.cancellation.child_token());
+                let own = in_flight.cancellation.get_or_insert_with(|| self.outer_cancellation());
                 own.child_token()
             }
-            None => self.scope.cancellation.child_token(),
+            None => self.outer_cancellation(),
         }
     }
 
     /// Whether the run has been told to stop, or this attempt has come to a limit.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.scope.cancellation.is_cancelled() || self.is_expired()
+        (self.scope.cancellation.is_cancelled() && !self.called.undoes) || self.is_expired()
+    }
+
+    /// Of the run; of none, where it is undone.
+    fn outer_cancellation(&self) -> CancellationToken {
+        if self.called.undoes { CancellationToken::new() } else { self.scope.cancellation.child_token() }
     }
 
     fn is_expired(&self) -> bool {
-        lock(&self.scope.in_flight).expired.contains(&(self.index, self.attempt))
+        lock(&self.scope.in_flight).expired.contains(&self.called)
     }
 
     /// What the attempt has of its own, as long as it is this one.
     fn in_flight(&self) -> Option<MutexGuard<'_, InFlight>> {
         let in_flight = lock(&self.scope.in_flight);
-        (in_flight.open_for == Some((self.index, self.attempt))).then_some(in_flight)
+        (in_flight.open_for == Some(self.called)).then_some(in_flight)
     }
 
     /// Tells subscribers how far the step is, as `task.progress`. Such an event is not stored, and is dropped while
@@ -206,13 +211,14 @@ impl StepContext {
             return Err(ContextError::AttemptEnded);
         }
         if let Some(checked) = self.checked() {
-            (self.scope.report)(Arc::clone(&checked.id), self.attempt, value);
+            (self.scope.report)(Arc::clone(&checked.id), self.called.attempt, value);
         }
         Ok(())
     }
 
     /// Stores a further artifact, text or bytes, as a new version under `key`. It is committed together with the step's
-    /// result, or not at all when the step fails.
+    /// result, or not at all when the step fails. That of a [compensation](crate::Step::compensate) is committed with the news
+    /// that the step is undone.
     ///
     /// # Errors
     /// [`ContextError::ArtifactKey`], [`ContextError::ReservedKey`] for `task:…`, [`ContextError::ArtifactTooLarge`], [`ContextError::TooManyArtifacts`], or
@@ -263,7 +269,7 @@ impl StepContext {
     }
 
     fn checked(&self) -> Option<&CheckedStep> {
-        self.scope.plan.get(self.index)
+        self.scope.plan.get(self.called.index)
     }
 }
 
@@ -272,8 +278,8 @@ impl fmt::Debug for StepContext {
         f.debug_struct("StepContext")
             .field("run_id", self.run_id())
             .field("step_id", &self.step_id())
-            .field("index", &self.index)
-            .field("attempt", &self.attempt)
+            .field("index", &self.called.index)
+            .field("attempt", &self.called.attempt)
             .finish_non_exhaustive()
     }
 }

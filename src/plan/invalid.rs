@@ -4,7 +4,9 @@ use super::inputs::InputType;
 #[cfg(feature = "expressions")]
 use crate::expression::InvalidExpression;
 use crate::id::IdFault;
-use crate::limits::{MAX_INPUT_BYTES, MAX_JSON_DEPTH, MAX_PLAN_INPUTS, MAX_STEPS, MAX_WAIT};
+use crate::limits::{
+    MAX_COMPENSATIONS, MAX_INPUT_BYTES, MAX_JSON_DEPTH, MAX_PLAN_INPUTS, MAX_STEPS, MAX_WAIT,
+};
 use crate::resilience::InvalidRetry;
 
 /// What is wrong with a plan.
@@ -70,6 +72,12 @@ pub enum InvalidPlan {
     #[error("the plan has {steps} steps, more than {MAX_STEPS}; split it")]
     TooManySteps {
         /// Its number of steps.
+        steps: usize,
+    },
+    /// More steps than [`MAX_COMPENSATIONS`] have a compensation.
+    #[error("{steps} steps of the plan have a compensation, more than {MAX_COMPENSATIONS}; split it")]
+    TooManyCompensations {
+        /// How many have.
         steps: usize,
     },
     /// The plan declares more inputs than [`MAX_PLAN_INPUTS`].

@@ -37,8 +37,8 @@ pub(crate) use into_callable::marker::Typed;
 pub use invalid::{InvalidPlan, InvalidPolicy};
 pub use output::{IntoOutput, Json, Output};
 #[cfg(feature = "plan-files")]
-pub(crate) use policy::{Compensation, UndoneBy};
-pub(crate) use policy::{Handling, Interruption, Policy, Role};
+pub(crate) use policy::UndoneBy;
+pub(crate) use policy::{Compensation, Handling, Interruption, Policy, Role};
 pub use policy::{OnFailure, WhenOpen};
 pub use record::PlanRecord;
 pub use recourse::{OnInterrupted, Verdict};

@@ -116,8 +116,15 @@ impl Step {
     /// Completed steps that can be undone are, from the last to the first, before the run is over. The callable reads what its
     /// step returned, and what others did, with [`StepContext::output`](crate::StepContext::output), why that is so with
     /// [`StepContext::failure`](crate::StepContext::failure), and has an
-    /// [idempotency key](crate::StepContext::idempotency_key) of its own. What it returns does not matter. When it fails for the
-    /// last time, the others are undone all the same. A step that was skipped is not undone.
+    /// [idempotency key](crate::StepContext::idempotency_key) of its own. What it returns does not matter; artifacts that it
+    /// [stores](crate::StepContext::put_artifact) are committed with the news that the step is undone. When it fails for the
+    /// last time, the others are undone all the same. A step that was skipped is not undone, nor is the one that failed.
+    ///
+    /// The run is [`Compensating`](crate::RunState::Compensating) meanwhile, and the plan's deadline does not bound that, nor is
+    /// a [circuit breaker](Self::breaker) asked. Its start and its end are stored for each attempt: when the process dies, the
+    /// next one goes on behind what is undone, and calls again what was in flight, as the next attempt with the same key. When
+    /// all is undone, the run is [`Compensated`](crate::RunState::Compensated), and else what it would have been without; its callers get
+    /// [`PlanError::Compensated`](crate::PlanError::Compensated) either way, which says what is undone and what is not.
     #[must_use]
     pub fn compensate<M>(self, callable: impl IntoCallable<M>) -> Self {
         let callable = callable.into_callable();
@@ -133,12 +140,17 @@ impl Step {
     }
 
     /// Tries to undo the step again when that fails, as this says. [`Retry::none`] by default.
+    ///
+    /// Attempts count through restarts. One that was cut off is made again even if it was the last.
     #[must_use]
     pub fn compensation_retry(self, retry: Retry) -> Self {
         self.change_compensation(|undo| undo.retry = retry)
     }
 
     /// The longest that one attempt to undo the step may take.
+    ///
+    /// It is stopped as by a [timeout](Self::timeout) of the step, with the step's own [grace](Self::grace). Blocking code
+    /// that does not stop within it is abandoned: nothing else of the run is called then, and what was still to be undone is not.
     #[must_use]
     pub fn compensation_timeout(self, limit: Duration) -> Self {
         self.change_compensation(|undo| undo.timeout = Some(limit))

@@ -32,19 +32,29 @@ pub(crate) struct RunScope {
     pub(super) in_flight: Mutex<InFlight>,
 }
 
+/// Which call of the user's code it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Called {
+    /// The step's place.
+    pub(super) index: usize,
+    pub(super) attempt: u32,
+    /// It undoes what the step did.
+    pub(super) undoes: bool,
+}
+
 /// What the attempt in flight has of its own.
 #[derive(Default)]
 pub(super) struct InFlight {
     /// Which attempt that is; `None` between attempts.
-    pub(super) open_for: Option<(usize, u32)>,
+    pub(super) open_for: Option<Called>,
     /// What it stages is committed with its result or not at all.
     pub(super) artifacts: Vec<StagedArtifact>,
     pub(super) bytes: usize,
     /// This attempt and others that have come to a limit: what is left of them is to stop, also when they are over.
-    pub(super) expired: Vec<(usize, u32)>,
+    pub(super) expired: Vec<Called>,
     /// Made when it is first asked for.
     pub(super) cancellation: Option<CancellationToken>,
-    /// Why the attempts before it failed, if it is that of the fallback.
+    /// Why the attempts before it failed, if it is that of the fallback; why the run did, if it undoes something.
     pub(super) failure: Option<Arc<StepFailure>>,
 }
 
@@ -95,9 +105,29 @@ impl RunScope {
         failure: Option<Arc<StepFailure>>,
         input: Option<Arc<Value>>,
     ) -> StepContext {
+        self.open(Called { index, attempt, undoes: false }, failure, input)
+    }
+
+    /// The same for an attempt to undo what a step did. `failure` is that of the run, unless it was cancelled.
+    pub(crate) fn open_undo(
+        self: &Arc<Self>,
+        index: usize,
+        attempt: u32,
+        failure: Option<Arc<StepFailure>>,
+        input: Option<Arc<Value>>,
+    ) -> StepContext {
+        self.open(Called { index, attempt, undoes: true }, failure, input)
+    }
+
+    fn open(
+        self: &Arc<Self>,
+        called: Called,
+        failure: Option<Arc<StepFailure>>,
+        input: Option<Arc<Value>>,
+    ) -> StepContext {
         let mut in_flight = lock(&self.in_flight);
-        (in_flight.open_for, in_flight.failure) = (Some((index, attempt)), failure);
-        StepContext::new(Arc::clone(self), (index, attempt), input)
+        (in_flight.open_for, in_flight.failure) = (Some(called), failure);
+        StepContext::new(Arc::clone(self), called, input)
     }
 
     /// Closes the attempt and takes what it staged.

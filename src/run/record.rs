@@ -40,10 +40,17 @@ pub struct Undoing {
     /// When its next attempt may start, while that is waited for.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339::maybe")]
     pub until: Option<SystemTime>,
+    /// When its first attempt was started.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339::maybe")]
+    pub since: Option<SystemTime>,
     /// The run was cancelled; otherwise it failed.
     #[serde(default)]
     pub cancelled: bool,
-    /// The steps that could not be undone, each with why, in the order in which that was tried.
+    /// The steps that are undone, in the order in which they were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undone: Vec<usize>,
+    /// The steps that could not be undone, each with why, in the order in which that was tried. Where code of the run could not
+    /// be stopped, none of those that were left was tried, and this is why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<NotUndone>,
 }
@@ -52,7 +59,8 @@ impl Undoing {
     /// A run that is to undo this step next, and nothing has been tried yet.
     #[must_use]
     pub fn new(step: usize, cancelled: bool) -> Self {
-        Self { step, attempt: 0, until: None, cancelled, failed: Vec::new() }
+        let (undone, failed) = (Vec::new(), Vec::new());
+        Self { step, attempt: 0, until: None, since: None, cancelled, undone, failed }
     }
 }
 

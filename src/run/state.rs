@@ -20,7 +20,7 @@ pub enum RunState {
     Running,
     /// The last attempt of a step failed, and the next one waits for its time.
     BackingOff,
-    /// The circuit breaker of its next step is open. It holds no slot meanwhile.
+    /// The circuit breaker of its next step is open, or the limit of that step has no permit. It holds no slot meanwhile.
     Parked,
     /// A step that only waits has not come to its time. It holds no slot meanwhile.
     Sleeping,
@@ -33,13 +33,14 @@ pub enum RunState {
     Held,
     /// It was cancelled, or came to a limit, while blocking code ran, and waits for that code to end.
     Stopping,
-    /// It failed, or was cancelled, and what its steps did is being undone.
+    /// It failed, or was cancelled, and what its steps did is being [undone](crate::Step::compensate). It holds a slot, goes on
+    /// after a restart, and accepts nothing.
     Compensating,
     /// Every step completed.
     Completed,
-    /// A step failed.
+    /// A step failed; if there was anything to undo, not all of it could be.
     Failed,
-    /// It was cancelled.
+    /// It was cancelled; if there was anything to undo, not all of it could be.
     Cancelled,
     /// It failed, or was cancelled, and all that was to be undone is.
     Compensated,

@@ -18,9 +18,11 @@ use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure};
 
 mod generations;
 mod steering;
+mod undoing;
 
 pub use generations::*;
 pub use steering::*;
+pub use undoing::*;
 
 const ALL: usize = 1_000;
 

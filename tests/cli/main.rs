@@ -16,3 +16,4 @@ mod run;
 mod secrets;
 mod support;
 mod terminal;
+mod undo;

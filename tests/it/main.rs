@@ -11,6 +11,7 @@
 mod allocator;
 mod breakers;
 mod bus;
+mod compensation;
 #[cfg(feature = "expressions")]
 mod conditions;
 mod conformance;
@@ -60,5 +61,6 @@ mod steering;
 mod support;
 mod timed;
 mod typed;
+mod undoing;
 #[cfg(not(feature = "expressions"))]
 mod unevaluated;

@@ -672,10 +672,22 @@ async fn who_finds_the_breaker_open_when_it_is_its_turn_lets_others_go_first<W: 
     }
     let calls: Vec<String> = calls(&bench).into_iter().filter(|call| !call.contains("trip")).collect();
     assert_eq!(calls, ["0s busy", "10s behind", "65s both"]);
-    // Who would rather fail does so at once, and nothing of the limit is spent.
+    // Who would rather fail does not wait for it, either.
+    let began = bench.elapsed();
+    let busy = submit(&actors, "busy again", [ask(10)]).await;
+    let fails = || ask(0).breaker("payments").when_open(WhenOpen::Fail);
+    let late = submit(&actors, "late", [fails()]).await;
+    quiet().await;
+    assert_eq!(state(&actors, "late").await, RunState::Parked);
     trip(&bench, &actors).await;
-    let fails = ask(0).breaker("payments").when_open(WhenOpen::Fail);
-    let error = submit(&actors, "fails", [fails]).await.await.unwrap_err();
+    let error = late.await.unwrap_err();
+    assert!(matches!(error, PlanError::StepFailed { kind: FailureKind::BreakerOpen, .. }), "{error:?}");
+    busy.await.unwrap();
+    assert_eq!(bench.elapsed(), began + 10);
+    actors.orchestrator.send(Breakers::Reset("payments".to_owned())).await.unwrap().unwrap();
+    // And who would rather fail does so at once, and nothing of the limit is spent.
+    trip(&bench, &actors).await;
+    let error = submit(&actors, "fails", [fails()]).await.await.unwrap_err();
     assert!(matches!(error, PlanError::StepFailed { kind: FailureKind::BreakerOpen, .. }), "{error:?}");
     assert_eq!(used(&actors).await, (0, 0));
     bench.bury(actors).await;
@@ -701,6 +713,32 @@ async fn parked_runs_are_parked_again_in_the_order_of_their_acceptance<W: World>
     let late = submit(&actors, "late", [ask(5)]).await;
     late.await.unwrap();
     assert_eq!(calls(&bench)[1..], ["3s b", "8s c", "13s d", "18s late"]);
+    bench.bury(actors).await;
+}
+
+/// Nothing starts when it is taken up, so that nothing is taken from the limit.
+async fn a_run_that_was_stopping_at_a_limit_holds_no_permit_after_a_restart<W: World>() {
+    let bench = Bench::<W>::new();
+    // Its start, that it stops, and that it is tried again.
+    let dying = FaultyStore::new(bench.store().await, Fault::Die, 3);
+    let actors = bench.live_over(dying, with(slow().concurrency(1)));
+    let retry = Retry::fixed(secs(60)).on_timeout(true);
+    let step = block("s").limit("openai").timeout(secs(5)).grace(secs(1_000)).retry(retry);
+    let run = submit(&actors, "a", [step]).await;
+    called(&bench).await;
+    tokio::time::advance(secs(6)).await;
+    reaches(&actors, "a", RunState::Stopping).await;
+    bench.service.release();
+    run.await.unwrap_err();
+    bench.forget(actors).await;
+
+    let actors = bench.live(with(slow().concurrency(1))).await;
+    reaches(&actors, "a", RunState::BackingOff).await;
+    let status = limits(&actors).await.remove(0);
+    assert_eq!((status.in_use, status.next_at), (0, None));
+    submit(&actors, "b", [ask(0)]).await.await.unwrap();
+    seconds(200).await;
+    assert_eq!(state(&actors, "a").await, RunState::Completed);
     bench.bury(actors).await;
 }
 
@@ -845,5 +883,6 @@ frozen! {
     who_waits_for_a_permit_holds_no_place_of_a_probe
     who_finds_the_breaker_open_when_it_is_its_turn_lets_others_go_first
     parked_runs_are_parked_again_in_the_order_of_their_acceptance
+    a_run_that_was_stopping_at_a_limit_holds_no_permit_after_a_restart
     a_run_whose_limit_is_gone_stays_interrupted
 }

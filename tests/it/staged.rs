@@ -150,7 +150,9 @@ impl<W: World> Bench<W> {
         let block = move || {
             blocked.fetch_add(1, Ordering::SeqCst);
             let (open, opened) = &*gate;
-            drop(opened.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+            // A test that fails does not wait for what nobody releases any more.
+            let patience = Duration::from_secs(30);
+            drop(opened.wait_timeout_while(open.lock().unwrap(), patience, |open| !*open).unwrap());
         };
         RegistryAllocator::new()
             .register("work", call(false))

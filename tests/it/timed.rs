@@ -192,6 +192,13 @@ fn said(event: &Event) -> String {
             format!("{event} {attempt} {}{again}", failure.kind.as_str())
         }
         EventKind::TaskCancelled { attempt, .. } => format!("{event} {attempt}"),
+        EventKind::TaskCompensating { attempt, .. } => format!("{event} {attempt}"),
+        EventKind::TaskCompensationFailed { attempt, will_retry, next_attempt_at, failure, .. } => {
+            assert_eq!(*will_retry, next_attempt_at.is_some());
+            let again = next_attempt_at.map(|at| format!(", again at {}", time(at))).unwrap_or_default();
+            format!("{event} {attempt} {}{again}", failure.kind.as_str())
+        }
+        EventKind::PlanCompensating { steps } => format!("{event} {steps}"),
         EventKind::PlanFailed { failure, .. } => format!("{event} {}", failure.kind.as_str()),
         EventKind::PlanResumed { completed } => format!("{event} {completed}"),
         EventKind::EscalationNeeded { reason, .. } | EventKind::PlanInterrupted { reason } => {

@@ -106,7 +106,7 @@ impl From<ControlError> for Failure {
 impl Failure {
     /// How the command ends when a run ended so.
     pub(crate) fn exit_of(error: &PlanError) -> Exit {
-        match error {
+        match error.why() {
             PlanError::StepFailed { .. } | PlanError::DeadlineExceeded { .. } => Exit::Failed,
             PlanError::Cancelled { .. } => Exit::Cancelled,
             PlanError::Interrupted { .. } | PlanError::RunElsewhere { .. } => Exit::Interrupted,

@@ -32,6 +32,16 @@ fn failed(then: Then) -> Input {
     Input::Failed { failure: failure(), then, escalate: true }
 }
 
+/// Of a run that has nothing to undo.
+fn decide(
+    plan: &CheckedPlan,
+    at: Position,
+    failure: Option<&Arc<StepFailure>>,
+    input: Input,
+) -> Option<Decision> {
+    super::decide(plan, at, &Known { failure, ..Known::default() }, input)
+}
+
 const PARK: Ahead = Ahead::Park { now: UNIX_EPOCH, until: None, behind: Behind::Breaker };
 
 fn go(plan: &CheckedPlan, from: Position, input: Input) -> Decision {

@@ -34,10 +34,13 @@ pub(crate) fn cancel(cancel: &Cancel, screen: &mut Screen) -> Result<Exit, Failu
     };
     let (state, cancelled) = match outcome {
         CancelOutcome::Finished(state) => (state, false),
+        CancelOutcome::Compensating | CancelOutcome::ToCompensate => (lunacore::RunState::Compensating, true),
         _ => (lunacore::RunState::Cancelled, true),
     };
     if cancel.source.json {
         screen.json(&json!({ "run_id": run_id, "state": state, "cancelled": cancelled }))?;
+    } else if state == lunacore::RunState::Compensating {
+        screen.line(format!("run {run_id} is cancelled; `lunacore resume {run_id}` undoes what it did"))?;
     } else if cancelled {
         screen.line(format!("run {run_id} is cancelled"))?;
     } else {

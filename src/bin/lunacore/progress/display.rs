@@ -81,7 +81,7 @@ impl Progress {
 
     /// Says what became of the run.
     pub(crate) fn end(&mut self, outcome: &Result<Vec<Value>, PlanError>) {
-        let (state, done) = match outcome {
+        let (state, done) = match outcome.as_ref().map_err(PlanError::why) {
             Ok(outputs) => (RunState::Completed, outputs.len()),
             Err(PlanError::StepFailed { completed, .. } | PlanError::DeadlineExceeded { completed, .. }) => {
                 (RunState::Failed, completed.len())
@@ -89,6 +89,9 @@ impl Progress {
             Err(PlanError::Cancelled { completed, .. }) => (RunState::Cancelled, completed.len()),
             Err(_) => (RunState::Interrupted, 0),
         };
+        let undone =
+            matches!(outcome, Err(PlanError::Compensated { not_undone, .. }) if not_undone.is_empty());
+        let state = if undone { RunState::Compensated } else { state };
         self.last(state, done);
     }
 

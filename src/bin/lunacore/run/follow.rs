@@ -156,7 +156,7 @@ impl Driver<'_> {
                 return Ok(Ended::Waits(handle));
             }
         };
-        if let Err(PlanError::Cancelled { .. }) = &outcome
+        if let Err(PlanError::Cancelled { .. }) = outcome.as_ref().map_err(PlanError::why)
             && let Err(error) = self.ledger.end_left_by(&run_id)
         {
             // Left by a process that was killed before, and not started by this one.

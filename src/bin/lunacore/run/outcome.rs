@@ -1,6 +1,6 @@
 //! What a run came to: its outputs on stdout, and what went wrong on stderr.
 
-use lunacore::{FailureKind, PlanError, PlanRecord, RunId, RunState};
+use lunacore::{FailureKind, PlanError, PlanRecord, RunId, RunState, StepNotUndone};
 use serde_json::{Map, Value, json};
 
 use super::rest::Rest;
@@ -56,7 +56,7 @@ pub(super) fn tell_waiting(
 
 /// The outputs of the steps that completed before.
 pub(crate) fn completed(error: &PlanError) -> Option<&Vec<Value>> {
-    match error {
+    match error.why() {
         PlanError::StepFailed { completed, .. }
         | PlanError::DeadlineExceeded { completed, .. }
         | PlanError::Cancelled { completed, .. } => Some(completed),
@@ -87,14 +87,15 @@ fn as_lines(plan: &PlanRecord, outputs: &[Value], screen: &mut Screen) -> Result
 
 fn as_json(run_id: &RunId, plan: &PlanRecord, outputs: &[Value], error: Option<&PlanError>) -> Value {
     let outputs = by_id(plan, outputs);
-    let state = match error {
+    let state = match error.map(PlanError::why) {
+        _ if error.is_some_and(is_compensated) => RunState::Compensated,
         None => RunState::Completed,
         Some(PlanError::StepFailed { .. } | PlanError::DeadlineExceeded { .. }) => RunState::Failed,
         Some(PlanError::Cancelled { .. }) => RunState::Cancelled,
         Some(_) => RunState::Interrupted,
     };
     let mut told = json!({ "run_id": run_id, "state": state, "outputs": outputs });
-    let failure = match error {
+    let failure = match error.map(PlanError::why) {
         Some(PlanError::StepFailed { step_id, attempt, kind, source, .. }) => {
             json!({ "step": step_id, "attempt": attempt, "kind": kind, "error": with_causes(&**source) })
         }
@@ -107,6 +108,11 @@ fn as_json(run_id: &RunId, plan: &PlanRecord, outputs: &[Value], error: Option<&
     if !failure.is_null() {
         told["failure"] = failure;
     }
+    if let Some(PlanError::Compensated { undone, not_undone, .. }) = error {
+        told["undone"] = json!(undone);
+        let why = |step: &StepNotUndone| json!({ "step": step.step_id, "kind": step.failure.kind, "error": step.failure.message });
+        told["not_undone"] = not_undone.iter().map(why).collect();
+    }
     told
 }
 
@@ -114,11 +120,20 @@ fn by_id(plan: &PlanRecord, outputs: &[Value]) -> Map<String, Value> {
     plan.step_ids().map(str::to_owned).zip(outputs.iter().cloned()).collect()
 }
 
+/// Whether all that there was to undo is undone.
+fn is_compensated(error: &PlanError) -> bool {
+    matches!(error, PlanError::Compensated { not_undone, .. } if not_undone.is_empty())
+}
+
 /// What stderr is told of an error, besides the progress.
 pub(crate) fn explained(error: &PlanError, stored: bool) -> String {
     let text = with_causes(error).lines().map(clean).collect::<Vec<_>>().join("\n    ");
     match error {
-        PlanError::StepFailed { run_id, .. } | PlanError::DeadlineExceeded { run_id, .. } if stored => {
+        PlanError::StepFailed { run_id, .. }
+        | PlanError::DeadlineExceeded { run_id, .. }
+        | PlanError::Compensated { run_id, .. }
+            if stored =>
+        {
             format!("{text}\n`lunacore show {run_id}` tells what happened")
         }
         PlanError::Interrupted { run_id, .. } if stored => {

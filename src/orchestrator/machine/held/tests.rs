@@ -4,6 +4,16 @@ use crate::plan::{IntoOutput, OnInterrupted, Plan, Step};
 use crate::run::FailureKind;
 use std::time::{Duration, UNIX_EPOCH};
 
+/// Of a run that has nothing to undo.
+fn decide(
+    plan: &CheckedPlan,
+    at: Position,
+    failure: Option<&Arc<StepFailure>>,
+    input: Input,
+) -> Option<Decision> {
+    super::super::decide(plan, at, &Known { failure, ..Known::default() }, input)
+}
+
 fn plan(on_interrupted: &OnInterrupted) -> CheckedPlan {
     let step = || Step::unnamed(|| ()).on_interrupted(on_interrupted.clone());
     CheckedPlan::new((0..2).map(|_| step()).collect::<Plan>()).unwrap()
