@@ -169,6 +169,8 @@ fn a_run_that_failed_is_tried_again_from_where_it_stands() {
     assert!(shown.contains("\nRetried   generation 3\n"), "{shown}");
     let shown = show(dir.path());
     assert_eq!((&shown["run"]["generation"], &shown["timeline"][1]["attempts"]), (&3.into(), &1.into()));
+    let segments = shown["timeline"][1]["segments"].as_array().unwrap();
+    assert_eq!(segments.len(), 1, "those of the generations before count no more: {segments:?}");
     assert!(out(dir.path(), &["events"]).contains("plan.retried second  generation 2, 1 step kept\n"));
     let message = error(dir.path(), 2, &["retry", "r"]);
     assert_eq!(message, "error: run r cannot be tried again: it is completed\n");
@@ -191,16 +193,15 @@ fn a_retry_may_begin_earlier_and_with_another_input() {
     run(dir.path());
     // What was set before is kept where more is set.
     run_in(dir.path(), &["retry", "r", "--set", "env.OTHER=1"]);
+    run_in(dir.path(), &["retry", "r", "--set", "env.MORE=2"]);
     std::fs::write(dir.path().join("go"), "").unwrap();
     let told =
         run_in(dir.path(), &["retry", "r", "--from", "first", "--set", "script=echo again >> calls; echo 1"]);
     assert_eq!(told.code, Some(0), "{}", told.err);
-    assert_eq!(calls(dir.path()), ["first", "1", "1", "again", "1"]);
+    assert_eq!(calls(dir.path()), ["first", "1", "1", "1", "again", "1"]);
     let sets = show(dir.path())["run"]["set_inputs"].clone();
-    assert_eq!(
-        (&sets["0"]["script"], &sets["1"]["env"]["OTHER"]),
-        (&"echo again >> calls; echo 1".into(), &1.into())
-    );
+    assert_eq!(sets["0"]["script"], "echo again >> calls; echo 1");
+    assert_eq!((&sets["1"]["env"]["OTHER"], &sets["1"]["env"]["MORE"]), (&1.into(), &2.into()));
 }
 
 #[test]
