@@ -182,8 +182,8 @@ pub enum InvalidPolicy {
         what: &'static str,
     },
     /// It sleeps until a time that no store can hold.
-    #[error("it sleeps until after the year 9999; was another unit meant?")]
-    TooLate,
+    #[error("it sleeps until a time after the year 9999; was another unit meant?")]
+    TooFar,
     /// A time is longer than [`MAX_WAIT`].
     #[error("the {what} is {}, more than {} days; was another unit meant?", humantime::format_duration(*time), MAX_WAIT.as_secs() / 86_400)]
     TooLong {

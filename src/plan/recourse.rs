@@ -184,7 +184,7 @@ impl Step {
         if let Wait::Until(time) = wait
             && *time >= UNIX_EPOCH + LAST_SECOND
         {
-            return Err(InvalidPolicy::TooLate);
+            return Err(InvalidPolicy::TooFar);
         }
         let ends = !matches!(wait, Wait::Signal(_));
         let found = [

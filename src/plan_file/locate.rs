@@ -65,7 +65,7 @@ fn policy(fault: &InvalidPolicy) -> Vec<&'static str> {
             what => vec![what],
         },
         InvalidPolicy::OnlyWaits { what } => beyond_waiting(what).into_iter().collect(),
-        InvalidPolicy::TooLate => vec!["sleep_until"],
+        InvalidPolicy::TooFar => vec!["sleep_until"],
         InvalidPolicy::NothingUndoes => vec!["compensate"],
         InvalidPolicy::CompensationRetry(fault) => vec!["compensate", "retry", retry(fault)],
         InvalidPolicy::Retry(fault) => vec!["retry", retry(fault)],
