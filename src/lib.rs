@@ -55,6 +55,7 @@
 //! | ask no more of a service than it grants | [`Step::limit`], [`Limit`], [`Limits`] |
 //! | say what follows from a failure | [`Step::on_failure`], [`OnFailure`], [`Step::escalate_on_failure`], [`StepError::fatal`] |
 //! | ask about runs, cancel them, shut down | [`PlanStatus`], [`ListPlans`], [`CancelPlan`], [`Shutdown`] |
+//! | wait for a time, or for somebody | [`Step::sleep`], [`Step::sleep_until`], [`Step::wait_for_signal`], [`Signal`] |
 //! | hold a run, and let it go on | [`PausePlan`], [`ResumePlan`], [`RetryNow`] |
 //! | say which runs go on after a crash | [`Recover`], [`ContinueRun`], [`ExecutePlan::run_id`] |
 //! | find callables by name, or inject what they need | [`RegistryAllocator`], [`Resolve`] |
@@ -159,10 +160,10 @@ pub use memory::{
 pub use memory::{LockHolder, OpenError, SqliteStore};
 pub use orchestrator::{
     AbandonedCall, Breakers, CancelOutcome, CancelPlan, ContinueRun, ControlError, CurrentStep, ExecutePlan,
-    ExecutionOrchestrator, LimitStatus, Limits, ListAbandoned, ListPlans, OnMismatch, PauseOutcome,
-    PausePlan, PlanError, PlanStatus, Recover, ResolveOutcome, ResolveStep, ResumeOutcome, ResumePlan,
-    RetryFault, RetryFrom, RetryNow, RetryOutcome, RetryRun, RunHandle, RunInfo, Shutdown, ShutdownReport,
-    SkipStep, StepNotUndone, StepOutcome, SubmitPlan,
+    ExecutionOrchestrator, InvalidSignal, LimitStatus, Limits, ListAbandoned, ListPlans, OnMismatch,
+    PauseOutcome, PausePlan, PlanError, PlanStatus, Recover, ResolveOutcome, ResolveStep, ResumeOutcome,
+    ResumePlan, RetryFault, RetryFrom, RetryNow, RetryOutcome, RetryRun, RunHandle, RunInfo, Shutdown,
+    ShutdownReport, Signal, SignalOutcome, SkipStep, StepNotUndone, StepOutcome, SubmitPlan,
 };
 pub use plan::{
     BreakerOpen, Callable, ContextError, InputType, IntoCallable, IntoOutput, InvalidPlan, InvalidPolicy,

@@ -110,6 +110,10 @@ pub const RETRY_MAX_DELAY: Duration = Duration::from_secs(60);
 /// a mistaken unit.
 pub const MAX_WAIT: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
+/// The first time that nothing can wait until, since the epoch: the end of the year 9999. Times are told as RFC 3339, which has no later
+/// ones.
+pub const END_OF_TIME: Duration = Duration::from_secs(253_402_300_800);
+
 /// Failures in a row that open a breaker, by default: more than one step with [`RETRY_ATTEMPTS`] makes, so that a single
 /// bad step does not open it.
 pub const BREAKER_FAILURES: u32 = 5;

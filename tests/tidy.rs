@@ -138,6 +138,8 @@ fn pure_places_name_no_actor_framework() {
             "volatile.rs",
             "status.rs",
             "claims.rs",
+            "kept_signals.rs",
+            "waits.rs",
             "account.rs",
         ];
         if pure || pure_file.iter().any(|name| source.path.ends_with(name)) {

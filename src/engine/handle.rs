@@ -16,7 +16,7 @@ use crate::orchestrator::{
     AbandonedCall, Breakers, CancelOutcome, CancelPlan, ContinueRun, ControlError, ExecutePlan,
     ExecutionOrchestrator, LimitStatus, Limits, ListAbandoned, ListPlans, PauseOutcome, PausePlan, PlanError,
     PlanStatus, ResolveOutcome, ResolveStep, ResumeOutcome, ResumePlan, RetryNow, RetryOutcome, RetryRun,
-    RunHandle, RunInfo, Shutdown, ShutdownReport, SkipStep, SubmitPlan,
+    RunHandle, RunInfo, Shutdown, ShutdownReport, Signal, SignalOutcome, SkipStep, SubmitPlan,
 };
 use crate::resilience::BreakerRecord;
 use crate::run::RunId;
@@ -171,6 +171,15 @@ impl Engine {
     /// [`ControlError::UnknownRun`], [`ControlError::NotHere`], or memory failed.
     pub async fn retry_now(&self, run_id: &RunId) -> Result<RetryOutcome, ControlError> {
         self.orchestrator.send(RetryNow(run_id.clone())).await?
+    }
+
+    /// Sends a signal to a run; see [`Signal`].
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownRun`], [`ControlError::NotHere`], [`ControlError::InvalidSignal`], too many are kept already, or
+    /// memory failed.
+    pub async fn signal(&self, signal: Signal) -> Result<SignalOutcome, ControlError> {
+        self.orchestrator.send(signal).await?
     }
 
     /// Tries a run again that has failed, was cancelled or interrupted, or is held; see [`RetryRun`].

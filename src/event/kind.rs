@@ -175,7 +175,8 @@ pub enum EventKind {
         #[serde(with = "rfc3339")]
         next_attempt_at: SystemTime,
     },
-    /// A step that only waits has begun to, or goes on with it after a restart or a pause.
+    /// A step that only waits has begun to, or goes on with it after a pause, or after its run was interrupted. A restart alone changes
+    /// nothing, and is not told of.
     #[serde(rename = "task.sleeping")]
     TaskSleeping {
         /// The step.
@@ -184,7 +185,7 @@ pub enum EventKind {
         #[serde(with = "rfc3339")]
         until: SystemTime,
     },
-    /// A step has begun to wait for a signal, or goes on with it after a restart or a pause.
+    /// The same for a step that waits for a signal.
     #[serde(rename = "task.awaiting_signal")]
     TaskAwaitingSignal {
         /// The step.

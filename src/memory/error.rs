@@ -7,7 +7,7 @@ use super::access::Operation;
 use crate::id::IdFault;
 use crate::limits::{MAX_ARTIFACT_BYTES, MAX_JSON_DEPTH, MAX_META_BYTES, MAX_SIGNALS};
 use crate::project::Project;
-use crate::run::RunId;
+use crate::run::{RunId, RunState};
 
 /// Why memory did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -66,6 +66,14 @@ pub enum MemoryError {
     UnknownRun {
         /// The id.
         run_id: RunId,
+    },
+    /// The run is over, and takes no signals.
+    #[error("run {run_id} is {state}")]
+    RunOver {
+        /// The id.
+        run_id: RunId,
+        /// The state that it came to.
+        state: RunState,
     },
     /// So many signals are kept for the run already, and none of them was waited for.
     #[error(

@@ -27,6 +27,10 @@ impl KeptSignal {
 }
 
 /// Keeps a signal for a run, with the event `signal.received`, until a step of it takes it.
+///
+/// The orchestrator sends it, and tells the run: what is kept without that is found when the run is taken up again. One that is
+/// over gets [`MemoryError::RunOver`], and one that keeps [`MAX_SIGNALS`](crate::limits::MAX_SIGNALS) already
+/// [`MemoryError::TooManySignals`].
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<KeptSignal, MemoryError>")]
 #[non_exhaustive]

@@ -18,7 +18,7 @@ use crate::id::to_micros;
 use crate::isolate::catch;
 use crate::json;
 use crate::limits::{MAX_BATCH, MAX_META_BYTES, MAX_PAGE, MAX_SIGNALS};
-use crate::run::Durability;
+use crate::run::{Durability, RunId};
 
 /// One write. Small, since it is moved from list to list.
 pub(crate) enum Write {
@@ -73,10 +73,7 @@ impl Write {
             }
             Self::Breaker(change) => store.record_breaker(*change, at).map(Written::Committed),
             Self::Signal(signal) => {
-                let kept = store.signals(&signal.run_id)?.len();
-                if kept >= MAX_SIGNALS {
-                    return Err(MemoryError::TooManySignals { run_id: signal.run_id, kept });
-                }
+                check_signal(&signal.run_id, store)?;
                 store.record_signal(*signal, at).map(|(signal, events)| Written::Signal(signal, events))
             }
         }
@@ -91,6 +88,16 @@ fn merge_meta(mut put: Put, store: &dyn Store) -> Result<Put, MemoryError> {
     put.meta = meta;
     let bytes = json::size(&put.meta);
     if bytes > MAX_META_BYTES { Err(MemoryError::MetaTooLarge { key: put.key, bytes }) } else { Ok(put) }
+}
+
+/// A run that is not over may be sent a signal, if it does not keep too many. One that is not known is the store's to refuse.
+fn check_signal(run_id: &RunId, store: &dyn Store) -> Result<(), MemoryError> {
+    let run_id = run_id.clone();
+    if let Some(record) = store.run(&run_id)?.filter(|record| record.state.is_final()) {
+        return Err(MemoryError::RunOver { run_id, state: record.state });
+    }
+    let kept = store.signals(&run_id)?.len();
+    if kept >= MAX_SIGNALS { Err(MemoryError::TooManySignals { run_id, kept }) } else { Ok(()) }
 }
 
 /// What became of a batch.

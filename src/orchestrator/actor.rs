@@ -22,6 +22,7 @@ use super::permits::LimitSet;
 use super::retrying::Retrier;
 use super::runner::{Outcome, Random};
 use super::shutdown::Closing;
+use super::signals::Posted;
 use super::slots::{Active, Place};
 use super::status::RunInfo;
 use super::waiting::Waiting;
@@ -29,11 +30,10 @@ use super::watch::Request;
 use crate::allocator::Resolve;
 use crate::bus::{Backlog, Publish};
 use crate::clock::Clock;
-use crate::limits::{
-    LOOKUPS, MAILBOX, MAX_BREAKERS, MAX_CONCURRENT_PLANS, MAX_QUEUE_CAPACITY, PROGRESS_BACKLOG,
-    QUEUE_CAPACITY,
+use crate::limits::{LOOKUPS, MAILBOX, MAX_BREAKERS, PROGRESS_BACKLOG, QUEUE_CAPACITY};
+use crate::memory::{
+    Attach, Commit, FindRun, GetRun, ListBreakers, ListRuns, ListUnfinished, RecordBreaker, RecordSignal,
 };
-use crate::memory::{Attach, Commit, FindRun, GetRun, ListBreakers, ListRuns, ListUnfinished, RecordBreaker};
 #[cfg(feature = "expressions")]
 use crate::plan::Surroundings;
 use crate::resilience::{Breaker, InvalidBreaker};
@@ -81,6 +81,9 @@ pub struct ExecutionOrchestrator {
     pub(crate) to_retry: Vec<Retrier>,
     pub(crate) to_cancel: Vec<(RunId, oneshot::Sender<Cancelled>)>,
     pub(crate) to_steer: Vec<(RunId, Request)>,
+    pub(crate) to_signal: Vec<Posted>,
+    /// A run that was about to go on does not: whoever asked for it is to ask again.
+    pub(crate) asks_again: bool,
     /// Runs that stood aside, are ready to go on, and wait for a slot.
     pub(crate) ready: HashMap<Ticket, (RunId, oneshot::Sender<()>)>,
     pub(crate) breakers: BreakerSet,
@@ -111,13 +114,15 @@ impl ExecutionOrchestrator {
             + Handler<ListBreakers>
             + Handler<ListRuns>
             + Handler<ListUnfinished>
-            + Handler<RecordBreaker>,
+            + Handler<RecordBreaker>
+            + Handler<RecordSignal>,
         M::Context: ToEnvelope<M, Attach>
             + ToEnvelope<M, Box<Commit>>
             + ToEnvelope<M, FindRun>
             + ToEnvelope<M, GetRun>
             + ToEnvelope<M, ListBreakers>
             + ToEnvelope<M, RecordBreaker>
+            + ToEnvelope<M, RecordSignal>
             + ToEnvelope<M, ListUnfinished>
             + ToEnvelope<M, ListRuns>,
     {
@@ -130,6 +135,7 @@ impl ExecutionOrchestrator {
             list_runs: memory.clone().recipient(),
             list_breakers: memory.clone().recipient(),
             record_breaker: memory.clone().recipient(),
+            record_signal: memory.clone().recipient(),
             attach: memory.recipient(),
             resolve: allocator.into(),
             progress: Backlog::new(PROGRESS_BACKLOG),
@@ -150,6 +156,8 @@ impl ExecutionOrchestrator {
             to_retry: Vec::new(),
             to_cancel: Vec::new(),
             to_steer: Vec::new(),
+            to_signal: Vec::new(),
+            asks_again: false,
             ready: HashMap::new(),
             breakers: BreakerSet::default(),
             limits: LimitSet::default(),
@@ -168,22 +176,6 @@ impl ExecutionOrchestrator {
         let (alive, gone) = oneshot::channel();
         self.alive = Some(alive);
         gone
-    }
-
-    /// Runs up to `plans` plans at a time, from 1 (the default) to [`MAX_CONCURRENT_PLANS`]; values outside are taken
-    /// as the nearest bound. The steps of each plan still run one after another.
-    #[must_use]
-    pub fn max_concurrent_plans(mut self, plans: usize) -> Self {
-        self.line.slots = plans.clamp(1, MAX_CONCURRENT_PLANS);
-        self
-    }
-
-    /// Lets up to `plans` plans wait, [`QUEUE_CAPACITY`] by default and [`MAX_QUEUE_CAPACITY`] at most. The next one gets
-    /// [`PlanError::QueueFull`].
-    #[must_use]
-    pub fn queue_capacity(mut self, plans: usize) -> Self {
-        self.line.capacity = plans.min(MAX_QUEUE_CAPACITY);
-        self
     }
 
     /// Has a circuit breaker, which watches all steps that [name it](crate::Step::breaker), in all plans. One of the same name
@@ -238,6 +230,9 @@ impl ExecutionOrchestrator {
 
     /// Moves the line on as far as it goes.
     pub(crate) fn advance(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::take(&mut self.asks_again) {
+            self.ask_again(ctx);
+        }
         while let Some(next) = self.line.advance() {
             match next {
                 Move::Start { ticket, accepted } => self.start_run(ticket, accepted, ctx),
@@ -376,6 +371,7 @@ impl Handler<Happened> for ExecutionOrchestrator {
             Happened::Released { run_id } => self.released(&run_id),
             Happened::Ready { run_id, grant } => self.wants_slot(run_id, grant),
             Happened::Overdue { ticket } => self.overdue(ticket, ctx),
+            Happened::Signalled { run_id, signals } => self.signalled(&run_id, signals),
             Happened::CancelTold { run_id, goes_on } => self.cancel_told(&run_id, goes_on, ctx),
             Happened::Orphaned => self.orphaned(ctx),
         }

@@ -21,6 +21,8 @@ use super::messages::{CancelOutcome, ExecutePlan};
 use super::outcome::outcome_of;
 use super::recovery::compare_records;
 use super::runner::Outcome;
+use super::shutdown::stands_aside;
+use super::signals::Posted;
 use super::waiting::{Alarm, Waiting};
 use super::watch::Request;
 use crate::id::to_micros;
@@ -32,6 +34,7 @@ use crate::run::{RunId, RunState};
 pub(crate) struct Unheard {
     pub(crate) run_id: RunId,
     pub(crate) requests: Vec<Request>,
+    pub(crate) posted: Vec<Posted>,
     pub(crate) rivals: Vec<Waiting>,
     pub(crate) cancels: Vec<oneshot::Sender<Cancelled>>,
 }
@@ -112,14 +115,14 @@ impl ExecutionOrchestrator {
     pub(crate) fn displace(&mut self, ticket: Ticket, error: PlanError) -> Option<Unheard> {
         let waiting = self.waiting.get_mut(&ticket)?;
         let (rivals, cancels) = (std::mem::take(&mut waiting.rivals), std::mem::take(&mut waiting.cancels));
-        let requests = std::mem::take(&mut waiting.requests);
-        let unheard = Unheard { run_id: waiting.run_id.clone(), requests, rivals, cancels };
+        let (requests, posted) = (std::mem::take(&mut waiting.requests), std::mem::take(&mut waiting.posted));
+        let unheard = Unheard { run_id: waiting.run_id.clone(), requests, posted, rivals, cancels };
         self.refuse(ticket, error);
         Some(unheard)
     }
 
     pub(crate) fn hear(&mut self, unheard: Option<Unheard>, ctx: &mut Context<Self>) {
-        let Some(Unheard { run_id, requests, rivals, cancels }) = unheard else { return };
+        let Some(Unheard { run_id, requests, posted, rivals, cancels }) = unheard else { return };
         for rival in rivals {
             self.admit(rival, true, ctx);
         }
@@ -129,6 +132,9 @@ impl ExecutionOrchestrator {
         }
         for request in requests {
             self.steer(run_id.clone(), request, ctx);
+        }
+        for posted in posted {
+            self.signal(posted, ctx);
         }
     }
 
@@ -182,7 +188,7 @@ impl ExecutionOrchestrator {
     pub(crate) fn set_aside(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
         let Some(waiting) = self.waiting.get(&ticket) else { return };
         let aside = match waiting.at.state {
-            RunState::Parked | RunState::Paused | RunState::Held => true,
+            state if stands_aside(state) => true,
             // Only to be paused.
             RunState::Queued => !waiting.requests.is_empty(),
             // The same for one that was cut off, and for one that was about to pause by then and no longer is to.
@@ -194,7 +200,7 @@ impl ExecutionOrchestrator {
         if aside && waiting.undoing.is_none() && self.line.is_accepted(ticket) {
             self.line.leave_for_aside(ticket);
             if let Some(mut waiting) = self.take_waiting(ticket) {
-                if !matches!(waiting.at.state, RunState::Parked | RunState::Paused | RunState::Held) {
+                if !stands_aside(waiting.at.state) {
                     waiting.at.state = RunState::Queued;
                 }
                 self.launch(waiting, None, Gate::default(), ctx);
@@ -207,6 +213,7 @@ impl ExecutionOrchestrator {
         let Some(waiting) = self.waiting.get(&ticket) else { return };
         // Sent here, so that acceptances are stored in the order of the line.
         let request = self.links.commit.send(waiting.accepting(waiting.acceptance(None)));
+        self.post(ticket, ctx);
         let myself = ctx.address().downgrade();
         actix::spawn(async move {
             let stored = stored(request.await);
@@ -230,7 +237,15 @@ impl ExecutionOrchestrator {
         self.line.remove(ticket);
         let Some(waiting) = self.take_waiting(ticket) else { return };
         let state = cancelled_by(&outcome).ok().and_then(CancelOutcome::state);
-        Self::too_late(waiting.requests, state.unwrap_or(RunState::Interrupted));
+        let state = state.unwrap_or(RunState::Interrupted);
+        Self::too_late(waiting.requests, state);
+        if waiting.reopen.is_some() {
+            // What there is of the run takes them, or says that it is over.
+            self.to_signal.extend(waiting.posted);
+            self.asks_again = true;
+        } else {
+            waiting.posted.into_iter().for_each(|posted| posted.too_late(state));
+        }
         if waiting.was_held && waiting.reopen.is_some() {
             self.to_continue.push(Asker::nobody(waiting.run_id.clone(), Vec::new()));
         }

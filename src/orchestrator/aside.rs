@@ -1,5 +1,5 @@
-//! What a run does while no attempt of it is in flight: it waits for a time, for its breaker, for its limit, for somebody's
-//! word, or for a slot.
+//! What a run does while no attempt of it is in flight: it waits for a time, for its breaker, for its limit, for a signal, for
+//! somebody's word, or for a slot.
 
 use std::time::SystemTime;
 
@@ -19,14 +19,14 @@ enum Heard {
     Cancelled,
     Request(Request),
     Limit,
-    /// The time, a change of the breaker, or word from the limit.
+    /// The time, a change of the breaker, word from the limit, or a signal.
     Ready,
     /// A slot.
     Slot,
 }
 
 /// What a run waits for that has no slot.
-enum Want {
+pub(super) enum Want {
     /// Somebody's word.
     Word,
     /// A slot.
@@ -35,6 +35,10 @@ enum Want {
     Breaker(Option<SystemTime>),
     /// This time, or word from its limit.
     Limit(Option<SystemTime>),
+    /// This time.
+    Time(SystemTime),
+    /// A signal that is kept for it.
+    Signal,
 }
 
 impl Runner {
@@ -109,7 +113,8 @@ impl Runner {
                     }
                 }
                 Heard::Limit => {
-                    let Some(limit) = limit else { continue };
+                    // Unless it is none any more: a signal may have come for a run that is paused.
+                    let Some(limit) = limit.filter(|limit| self.limit() == Some(*limit)) else { continue };
                     let error = StepError::limit(limit.exceeded());
                     // What follows waits for no permit, and those behind it are not to wait for what it waits for.
                     self.gate.place = None;
@@ -135,8 +140,12 @@ impl Runner {
 
     /// It has a slot: what now? `None`: its breaker, or its limit, lets it through no more.
     fn go_on(&mut self, overdue: Option<StepError>, trial: bool) -> Option<Flow> {
-        if let Some(error) = overdue {
+        // A signal that has come counts, also where its failure had only to be stored.
+        if let Some(error) = overdue.filter(|_| !self.is_signalled()) {
             return Some(Flow::Turn(self.failed(error)));
+        }
+        if matches!(self.watch.at.get().state, RunState::Sleeping | RunState::AwaitingSignal) {
+            return self.waited();
         }
         if let Some(flow) = self.consider_queued() {
             return Some(flow);
@@ -154,6 +163,7 @@ impl Runner {
         match self.watch.at.get().state {
             _ if at_once => Want::Slot,
             RunState::Queued => Want::Slot,
+            RunState::Sleeping | RunState::AwaitingSignal => self.want_of_wait(),
             RunState::Parked => self.barrier(),
             _ => Want::Word,
         }
@@ -196,6 +206,13 @@ impl Runner {
                 std::future::pending::<()>().await;
             }
         };
+        let waited = async {
+            match want {
+                Want::Time(time) => self.until(Some(*time)).await,
+                Want::Signal => self.watch.signalled().await,
+                _ => std::future::pending().await,
+            }
+        };
         let limited = async {
             let (Want::Limit(next), Some(place)) = (want, &self.gate.place) else {
                 return std::future::pending().await;
@@ -220,6 +237,7 @@ impl Runner {
             request = self.request() => Heard::Request(request),
             () = slot => Heard::Slot,
             () = self.until(limit), if limit.is_some() => Heard::Limit,
+            () = waited => Heard::Ready,
             () = breaker => Heard::Ready,
             () = limited => Heard::Ready,
         }

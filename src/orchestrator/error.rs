@@ -2,6 +2,7 @@ use actix::MailboxError;
 use serde_json::Value;
 
 use super::not_undone::{StepNotUndone, list, told};
+use super::signals::InvalidSignal;
 use crate::allocator::ResolveError;
 use crate::memory::MemoryError;
 use crate::plan::{InvalidPlan, PlanDifference, StepError};
@@ -290,6 +291,9 @@ pub enum ControlError {
         /// The run.
         run_id: RunId,
     },
+    /// The signal cannot be one. Nothing is stored.
+    #[error(transparent)]
+    InvalidSignal(#[from] InvalidSignal),
     /// The run is held at another step. Nothing is decided.
     #[error("run {run_id} is held at step {held:?}, and not at {step_id:?}")]
     OtherStep {

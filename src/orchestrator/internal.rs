@@ -14,7 +14,7 @@ use super::machine::Position;
 use super::retrying::Retrier;
 use super::status::RunInfo;
 use crate::allocator::ResolveError;
-use crate::memory::{Claim, Committed, FoundRun, MemoryError};
+use crate::memory::{Claim, Committed, FoundRun, KeptSignal, MemoryError};
 use crate::plan::{Callable, Role};
 use crate::resilience::BreakerRecord;
 use crate::run::{RunId, StepFailure, Undoing};
@@ -48,7 +48,9 @@ pub(crate) enum Happened {
     Ready { run_id: RunId, grant: oneshot::Sender<()> },
     /// A plan that waits has come to its deadline.
     Overdue { ticket: Ticket },
-    /// Whoever cancelled a run that is not here was answered. It goes on if it has something to undo.
+    /// Signals are kept for a run.
+    Signalled { run_id: RunId, signals: Vec<KeptSignal> },
+    /// Whoever cancelled a run that is not here, or sent it a signal, was answered. It goes on if it has something to undo.
     CancelTold { run_id: RunId, goes_on: Option<GoesOn> },
     /// The last handle to the orchestrator was dropped.
     Orphaned,

@@ -53,7 +53,8 @@ impl Deadline {
     }
 }
 
-/// The first limit that the run comes to where it stands now. `started`: when the attempt in flight was.
+/// The first limit that the run comes to where it stands now. `started`: when the attempt in flight was, or the wait for a signal
+/// that has not come.
 pub(crate) fn first(
     policy: Option<&Policy>,
     deadline: Option<Deadline>,
@@ -63,8 +64,7 @@ pub(crate) fn first(
     if policy.is_none() && deadline.is_none() {
         return None;
     }
-    let running = policy.filter(|_| at.state == RunState::Running);
-    let attempt = running.and_then(|policy| attempt(policy, started));
+    let attempt = policy.and_then(|policy| attempt(policy, started));
     let whole = policy.and_then(|policy| total(policy, at));
     // Of limits that come at the same time, the one that means more.
     [deadline.map(Deadline::limit), whole, attempt].into_iter().flatten().min_by_key(|limit| limit.at)

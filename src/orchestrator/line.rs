@@ -168,6 +168,12 @@ impl Line {
         }
     }
 
+    /// Whether its acceptance is stored, or on its way: what memory is asked from now on comes behind that.
+    pub(crate) fn is_on_record(&self, ticket: Ticket) -> bool {
+        let stage = self.stage(ticket);
+        matches!(stage, Some(Stage::Returning | Stage::Accepting | Stage::Accepted | Stage::Withdrawing))
+    }
+
     /// Whether memory has still to say whether it knows the run.
     pub(crate) fn is_finding(&self, ticket: Ticket) -> bool {
         self.stage(ticket) == Some(Stage::Finding)

@@ -8,7 +8,7 @@ use crate::bus::{Backlog, Publish};
 use crate::event::{Event, EventKind};
 use crate::memory::{
     Attach, Commit, Committed, FindRun, GetRun, ListBreakers, ListRuns, ListUnfinished, MemoryError,
-    RecordBreaker,
+    RecordBreaker, RecordSignal,
 };
 use crate::run::RunId;
 
@@ -22,6 +22,7 @@ pub(crate) struct Links {
     pub(crate) list_runs: Recipient<ListRuns>,
     pub(crate) list_breakers: Recipient<ListBreakers>,
     pub(crate) record_breaker: Recipient<RecordBreaker>,
+    pub(crate) record_signal: Recipient<RecordSignal>,
     pub(crate) attach: Recipient<Attach>,
     pub(crate) resolve: Recipient<Resolve>,
     /// Bounds the progress reports that wait for the bus.

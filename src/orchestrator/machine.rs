@@ -6,15 +6,21 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 pub(crate) use self::compensation::{AfterUndo, Known, Undo};
+use self::going_on::{go_on, proceed, resume};
 pub(crate) use self::held::{Decided, calls_again, retry};
 use self::parts::{completed, is_last, next_place, said, step_id};
+use self::steered::{pause, steered};
+pub(crate) use self::waits::begun;
 pub(crate) use super::position::Position;
 use crate::event::{EventKind, SkipReason};
-use crate::plan::{CheckedPlan, Interruption, Output};
+use crate::plan::{CheckedPlan, Output};
 use crate::run::{HoldReason, RunState, StepFailure, StepProgress, Undoing};
 
+mod going_on;
 mod held;
 mod parts;
+mod steered;
+mod waits;
 
 /// What stands before the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +32,8 @@ pub(crate) enum Ahead {
     Check,
     /// Something that lets nothing through at this time, until then if that is known.
     Park { now: SystemTime, until: Option<SystemTime>, behind: Behind },
+    /// A wait, which begins at this time: the step calls nothing.
+    Wait(SystemTime),
 }
 
 /// What a run parks behind.
@@ -68,7 +76,7 @@ pub(crate) enum Input {
     Resume(Ahead, SystemTime),
     /// A run that was cut off cannot go on.
     Interrupt { reason: Arc<str> },
-    /// The attempt returned this. `cancelled`: meanwhile the run was.
+    /// The attempt returned this, or what the step waited for is there. `cancelled`: meanwhile the run was.
     Completed { output: Output, cancelled: bool, ahead: Ahead },
     /// The condition of the step at the cursor, which has not been started, is false. What stands before the one behind it?
     Skip(Ahead),
@@ -133,10 +141,11 @@ pub(crate) fn decide(plan: &CheckedPlan, at: Position, known: &Known<'_>, input:
     }
     let mut decision = transition(plan, at, known.failure, input)?;
     let to = decision.to;
-    // The failure of the last attempt stays known until there is another attempt, and in that of the fallback.
+    // The failure of the last attempt stays known until there is another attempt, or wait, and in that of the fallback.
     let same = to.cursor == at.cursor && (to.attempt == at.attempt || to.step.fallback);
     let cancelled = to.state == RunState::Stopping && !to.expired;
-    if decision.failure.is_none() && same && !to.state.is_final() && !cancelled {
+    let waits = matches!(to.state, RunState::Sleeping | RunState::AwaitingSignal);
+    if decision.failure.is_none() && same && !to.state.is_final() && !cancelled && !waits {
         decision.failure = known.failure.cloned();
     }
     Some(compensation::before_the_end(plan, known.skipped, decision))
@@ -148,8 +157,13 @@ fn transition(
     known: Option<&Arc<StepFailure>>,
     input: Input,
 ) -> Option<Decision> {
-    use RunState::{BackingOff, Held, Interrupted, Parked, Paused, Queued, Running, Stopping};
-    let waits = matches!(at.state, Queued | BackingOff | Parked | Paused | Held | Interrupted);
+    use RunState::{
+        AwaitingSignal, BackingOff, Held, Interrupted, Parked, Paused, Queued, Running, Sleeping, Stopping,
+    };
+    let waits = matches!(
+        at.state,
+        Queued | BackingOff | Parked | Sleeping | AwaitingSignal | Paused | Held | Interrupted
+    );
     let decision = match (at.state, input) {
         (Queued, Input::Start(ahead, now)) if at.is_started() => {
             go_on(plan, at, ahead.decided(), now, Vec::new())
@@ -182,10 +196,12 @@ fn transition(
             Decision { reason: Some(reason), ..Decision::new(to, events) }
         }
         // A cancellation comes before the next step; where there is none, it comes too late.
-        (Running, Input::Completed { output, cancelled, ahead }) if !cancelled || is_last(plan, at) => {
+        (Running | Sleeping | AwaitingSignal, Input::Completed { output, cancelled, ahead })
+            if !cancelled || is_last(plan, at) =>
+        {
             next_step(plan, at, ahead, said(completed(plan, at, output)))
         }
-        (Running | Stopping, Input::Completed { output, .. }) => {
+        (Running | Sleeping | AwaitingSignal | Stopping, Input::Completed { output, .. }) => {
             let events = said(completed(plan, at, output));
             finish(plan, next_place(at), RunState::Cancelled, None, events)
         }
@@ -199,33 +215,11 @@ fn transition(
         {
             fail(plan, at, failure, then, escalate)
         }
-        (Running | BackingOff | Held, Input::Cancel) => cancel_attempt(plan, at),
+        (Running | BackingOff | Sleeping | AwaitingSignal | Held, Input::Cancel) => cancel_attempt(plan, at),
         (Queued | Parked | Paused | Interrupted, Input::Cancel) => {
             finish(plan, at, RunState::Cancelled, None, Vec::new())
         }
-        (Running, Input::Stop) => {
-            let to = Position { state: Stopping, expired: false, ..at };
-            Decision::new(to, said(EventKind::PlanStopping {}))
-        }
-        // It was told to stop before; only what follows from it changes.
-        (Stopping, Input::Stop) if at.expired => Decision::new(Position { expired: false, ..at }, Vec::new()),
-        (Running, Input::Expire(failure)) => {
-            let to = Position { state: Stopping, expired: true, ..at };
-            Decision::new(to, said(EventKind::PlanStopping {})).because(failure)
-        }
-        (Queued | BackingOff | Parked, Input::Pause) => pause(at, Vec::new()),
-        (Running | Stopping, Input::Pause) if !at.pausing && (at.state == Running || at.expired) => {
-            Decision::new(Position { pausing: true, ..at }, said(EventKind::PlanPausing {}))
-        }
-        (Paused, Input::Unpause) => {
-            let to = Position { state: Queued, pausing: false, ..at };
-            Decision::new(to, said(EventKind::PlanResumed { completed: at.cursor }))
-        }
-        (Queued | Running | Stopping, Input::Unpause) if at.pausing => {
-            let to = Position { pausing: false, ..at };
-            Decision::new(to, said(EventKind::PlanResumed { completed: at.cursor }))
-        }
-        _ => return None,
+        (_, input) => return steered(at, input),
     };
     Some(decision)
 }
@@ -244,66 +238,12 @@ fn begin(plan: &CheckedPlan, at: Position, ahead: Ahead, mut events: Vec<EventKi
     enter(plan, at, ahead, events)
 }
 
-/// Goes on where the run was cut off: completed steps count, and the policy of the one that may have been in flight says what
-/// becomes of it: mostly that it is called again, as another attempt.
-fn resume(
-    plan: &CheckedPlan,
-    at: Position,
-    known: Option<&Arc<StepFailure>>,
-    ahead: Ahead,
-    now: SystemTime,
-) -> Decision {
-    if !at.is_started() {
-        return begin(plan, at, ahead, Vec::new());
-    }
-    let mut events = Vec::with_capacity(at.cursor + 2);
-    events.push(EventKind::PlanResumed { completed: at.cursor });
-    let completed = (0..at.cursor).filter_map(|index| plan.get(index));
-    events.extend(completed.map(|step| EventKind::TaskRecovered { task_id: Arc::clone(&step.id) }));
-    if let Some(reason) = at.step.held {
-        return held::hold(plan, at, reason, events);
-    }
-    match held::interruption(plan, at, known) {
-        Interruption::Rerun => go_on(plan, at, ahead, now, events),
-        Interruption::Hold => held::hold(plan, at, HoldReason::Interrupted, events),
-        Interruption::Verify | Interruption::VerifyNamed(_) => held::verify(plan, at, events),
-    }
-}
-
-/// Goes on after a wait that may not be over.
-fn go_on(
-    plan: &CheckedPlan,
-    at: Position,
-    ahead: Ahead,
-    now: SystemTime,
-    mut events: Vec<EventKind>,
-) -> Decision {
-    let rest = at.step.until.filter(|until| *until > now && at.attempt > 0 && !at.pausing);
-    let Some(next_attempt_at) = rest else { return proceed(plan, at, ahead, now, events) };
-    let (task_id, attempt) = (step_id(plan, at), at.attempt);
-    events.push(EventKind::TaskWaiting { task_id, attempt, next_attempt_at });
-    Decision::new(Position { state: RunState::BackingOff, ..at }, events)
-}
-
-fn proceed(
-    plan: &CheckedPlan,
-    at: Position,
-    ahead: Ahead,
-    now: SystemTime,
-    events: Vec<EventKind>,
-) -> Decision {
-    // The turn of a step that has not been tried yet begins anew, unless its breaker or limit is what it waited for.
-    let keeps = at.attempt > 0 || at.state == RunState::Parked;
-    let since = if keeps { at.step.since } else { Some(now) };
-    enter(plan, Position { step: StepProgress { since, ..at.step }, ..at }, ahead, events)
-}
-
 /// Goes on to the next step, whose start rides along, or ends the run if there is none.
 fn next_step(plan: &CheckedPlan, at: Position, ahead: Ahead, events: Vec<EventKind>) -> Decision {
     enter(plan, next_place(at), ahead, events)
 }
 
-/// Another attempt of the step at the cursor, unless something stands before it.
+/// Another attempt of the step at the cursor, or its wait, unless something stands before it.
 fn enter(plan: &CheckedPlan, at: Position, ahead: Ahead, mut events: Vec<EventKind>) -> Decision {
     let step = StepProgress { verifying: false, ..at.step };
     let at = Position { state: RunState::Running, expired: false, step, ..at };
@@ -313,9 +253,12 @@ fn enter(plan: &CheckedPlan, at: Position, ahead: Ahead, mut events: Vec<EventKi
     if at.pausing {
         return pause(at, events);
     }
+    if let Some(wait) = step.step.wait().filter(|_| !at.step.fallback) {
+        return waits::enter(step, wait, at, ahead, events);
+    }
     match ahead {
         Ahead::Check if at.attempt == 0 => Decision::new(at, events),
-        Ahead::Go | Ahead::Check => {
+        Ahead::Go | Ahead::Check | Ahead::Wait(_) => {
             let (task_id, agent_id) = (Arc::clone(&step.id), step.step.agent_id());
             let (attempt, fallback) = (at.attempt + 1, at.step.fallback);
             events.push(EventKind::TaskStarted { task_id, agent_id, attempt, fallback });
@@ -368,11 +311,6 @@ fn fail(plan: &CheckedPlan, at: Position, failure: Arc<StepFailure>, then: Then,
         Then::Hold => held::hold(plan, at, HoldReason::Failed, events).because(failure),
         Then::Abort => finish(plan, at, RunState::Failed, Some(failure), events),
     }
-}
-
-fn pause(at: Position, mut events: Vec<EventKind>) -> Decision {
-    events.push(EventKind::PlanPaused {});
-    Decision::new(Position { state: RunState::Paused, pausing: true, ..at }, events)
 }
 
 fn cancel_attempt(plan: &CheckedPlan, at: Position) -> Decision {

@@ -296,6 +296,8 @@ pub enum ResumeOutcome {
 /// Ends the wait of a run that backs off: its next attempt is made now. For one that is parked the next attempt is made as a
 /// probe, as soon as it has a slot, although its circuit breaker is open. No limit by name is passed: it is asked once more.
 ///
+/// A step that only waits is not tried: neither a sleep nor the wait for a signal is ended by it.
+///
 /// The answer comes at once. What it does is stored with the attempt: a process that dies before goes on waiting when it is
 /// started anew. Sending it again does no harm.
 #[derive(Debug, Clone, Message)]
@@ -332,9 +334,10 @@ pub struct ListAbandoned;
 /// Stops the orchestrator: it takes no more plans, finishes or cancels those it has, answers every waiting caller, and
 /// then stops.
 ///
-/// Runs that are paused, and those that are parked when all are cancelled, are left as they are stored, and their callers get
-/// [`PlanError::Interrupted`]: the next orchestrator over a durable store takes them up again. So are those, when all are
-/// cancelled, of which anything is still to be [undone](crate::Step::compensate): what is being undone then is finished first.
+/// Runs that wait for somebody (they are paused, held, or await a signal) are left as they are stored, at once, and so are those that are
+/// parked or asleep when all are cancelled. Their callers get [`PlanError::Interrupted`]: the next orchestrator over a durable store
+/// takes them up again. So are those, when all are cancelled, of which anything is still to be
+/// [undone](crate::Step::compensate): what is being undone then is finished first.
 ///
 /// With `drain`, plans that wait or run go on for at most `timeout`; without it, or after that, all are cancelled.
 /// Blocking code that was told to stop is waited for until the timeout, and for at least

@@ -90,7 +90,13 @@ impl ExecutionOrchestrator {
         let run_id = waiting.run_id.clone();
         let rivals = std::mem::take(&mut waiting.rivals);
         let unheard = match self.found_run(ticket, found, ctx) {
-            Ok(()) => Some(Unheard { run_id, rivals, requests: Vec::new(), cancels: Vec::new() }),
+            Ok(()) => Some(Unheard {
+                run_id,
+                rivals,
+                requests: Vec::new(),
+                posted: Vec::new(),
+                cancels: Vec::new(),
+            }),
             Err(error) => {
                 let unheard = self.displace(ticket, error);
                 unheard.map(|unheard| Unheard { rivals, ..unheard })
@@ -139,6 +145,7 @@ impl ExecutionOrchestrator {
         let withdrawn = !waiting.cancels.is_empty() || waiting.is_stopping() || waiting.overdue;
         if goes_on {
             self.set_alarm(ticket, ctx);
+            self.post(ticket, ctx);
         }
         self.line.found(ticket, goes_on);
         if withdrawn {
@@ -213,7 +220,7 @@ impl ExecutionOrchestrator {
         self.ask_again(ctx);
     }
 
-    /// A run that is not here was cancelled, or was not.
+    /// A run that is not here was cancelled, or sent a signal, or was not.
     pub(crate) fn cancel_told(&mut self, run_id: &RunId, goes_on: Option<GoesOn>, ctx: &mut Context<Self>) {
         self.unsettled.remove(run_id);
         if let Some(goes_on) = goes_on.filter(|_| self.closing.is_none()) {
@@ -237,6 +244,9 @@ impl ExecutionOrchestrator {
         }
         for (run_id, request) in std::mem::take(&mut self.to_steer) {
             self.steer(run_id, request, ctx);
+        }
+        for posted in std::mem::take(&mut self.to_signal) {
+            self.signal(posted, ctx);
         }
         self.retry_again(ctx);
     }
@@ -334,7 +344,7 @@ impl Waiting {
         let RunRecord { generation, set_inputs, .. } = found.record;
         (self.undoing, self.skipped) = (undoing, found.skipped);
         (self.reason, self.failure, self.recovered, self.overdue) = (reason, failure, true, false);
-        self.outputs = found.outputs;
+        (self.outputs, self.signals) = (found.outputs, found.signals.into_iter().collect());
         (self.generation, self.set_inputs) = (generation, set_inputs);
         self.durability = self.durability.or(durability);
         // That of the run counts, and not that of whoever asks for it.

@@ -274,7 +274,7 @@ impl Waiting {
         (reopen, skips): (Reopen, bool),
         (deadline, now): (Option<Deadline>, std::time::SystemTime),
     ) -> Self {
-        let FoundRun { record, mut outputs, mut skipped, .. } = found;
+        let FoundRun { record, mut outputs, mut skipped, signals, .. } = found;
         outputs.truncate(reopen.from);
         skipped.retain(|step| *step < reopen.from);
         let mut at = Position { cursor: reopen.from, ..Position::QUEUED };
@@ -288,6 +288,7 @@ impl Waiting {
         let mut waiting = Self::new(record.run_id, record.project, plan, claim);
         (waiting.generation, waiting.set_inputs) = (reopen.generation, reopen.set_inputs.clone());
         (waiting.durability, waiting.deadline, waiting.skipped) = (record.durability, deadline, skipped);
+        waiting.signals = signals.into_iter().collect();
         (waiting.at, waiting.outputs, waiting.reopen) = (at, outputs, Some(Box::new(reopen)));
         waiting
     }

@@ -14,16 +14,17 @@ use super::breakers::{self, BreakerSet, Change, Gate};
 use super::deciding::{self, StepOutcome};
 use super::error::{ControlError, PlanError};
 use super::internal::Callables;
-use super::limit::{self, Deadline, Limit};
+use super::limit::Deadline;
 use super::links::{Links, stored};
 use super::machine::{self, Ahead, Decision, Input, Known, Position};
 use super::messages::{PauseOutcome, ResumeOutcome, RetryOutcome};
 use super::outcome::{SHUT_DOWN, left};
 use super::permits::{self, LimitSet};
+pub(super) use super::produced::{Yield, of_step, produce, skip};
 use super::watch::{Reply, Request, Watch};
 use crate::clock::Clock;
-use crate::memory::{Claim, Commit, MemoryError, NewArtifact, RunUpdate, StepOutput};
-use crate::plan::{CheckedPlan, Output, Policy, RunScope, StagedArtifact, StepError};
+use crate::memory::{Claim, Commit, MemoryError, RunUpdate};
+use crate::plan::{CheckedPlan, Output, Policy, RunScope, StepError};
 use crate::project::Project;
 use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure, Undoing};
 
@@ -56,20 +57,6 @@ pub(crate) struct Runner {
     pub(crate) changes: Vec<Change>,
 }
 
-/// What goes into the next commit, besides the decision.
-#[derive(Default)]
-pub(super) struct Yield {
-    output: Option<StepOutput>,
-    artifacts: Vec<NewArtifact>,
-}
-
-impl Yield {
-    /// Of what completes no step.
-    pub(super) fn of(artifacts: Vec<NewArtifact>) -> Self {
-        Self { output: None, artifacts }
-    }
-}
-
 /// A decision on its way to memory.
 pub(crate) struct Sent {
     to: Position,
@@ -77,6 +64,7 @@ pub(crate) struct Sent {
     undoing: Option<Arc<Undoing>>,
     request: RecipientRequest<Box<Commit>>,
     output: Option<Output>,
+    signal: Option<u64>,
     /// The step that this skips.
     skips: Option<usize>,
 }
@@ -89,7 +77,7 @@ impl Sent {
         undoing: Option<Arc<Undoing>>,
         request: RecipientRequest<Box<Commit>>,
     ) -> Self {
-        Self { to, failure, undoing, request, output: None, skips: None }
+        Self { to, failure, undoing, request, output: None, signal: None, skips: None }
     }
 }
 
@@ -137,6 +125,7 @@ impl Runner {
                 RunState::Queued | RunState::Parked | RunState::Paused | RunState::Held => {
                     self.stand_aside().await?
                 }
+                RunState::Sleeping | RunState::AwaitingSignal => self.wait_out().await?,
                 // Only after a restart: the code that had come to its limit is gone with its process.
                 RunState::Stopping => match self.watch.failure.take() {
                     Some(failure) => Flow::Turn(self.failed(StepError::recorded(&failure))),
@@ -155,7 +144,7 @@ impl Runner {
     /// Decides what follows, stores it, and moves on. Answers the error that it came from, if that was one.
     async fn take(&mut self, mut turn: Turn) -> Result<Option<StepError>, PlanError> {
         loop {
-            let (error, completes) = (turn.error, turn.produced.output.is_some());
+            let (error, completes) = (turn.error, turn.produced.completes());
             let skips = matches!(turn.input, Input::Skip(_));
             // The machine answers every input that is given here; were it not to, the run must not go on.
             let decision = self.decide(turn.input);
@@ -194,11 +183,10 @@ impl Runner {
     pub(super) fn send(&mut self, decision: Decision, produced: Yield) -> Sent {
         let (to, failure, undoing) = (decision.to, decision.failure.clone(), decision.undoing.clone());
         let mut commit = commit_of(&self.scope.run_id, &self.project, self.durability, decision);
-        let output = produced.output.as_ref().map(|step| step.output.clone());
-        let skips = produced.output.as_ref().filter(|step| step.skipped).map(|step| step.step);
-        (commit.output, commit.artifacts) = (produced.output, produced.artifacts);
+        let (output, skips) = (produced.output(), produced.skips());
+        let signal = produced.into_commit(&mut commit);
         breakers::tell(&self.changes, &mut commit);
-        Sent { to, failure, undoing, request: self.links.commit.send(commit), output, skips }
+        Sent { to, failure, undoing, request: self.links.commit.send(commit), output, signal, skips }
     }
 
     /// Waits until a decision is stored, and only then moves on.
@@ -216,6 +204,9 @@ impl Runner {
         self.changes.clear();
         if let Some(output) = sent.output {
             self.scope.push_output(output);
+        }
+        if let Some(taken) = sent.signal {
+            self.watch.signals.borrow_mut().take(taken);
         }
         self.watch.accepted(&Ok(()));
         Ok(())
@@ -241,6 +232,9 @@ impl Runner {
 
     /// What stands before the next attempt of the step at `cursor`. What it has got from breaker and limit is kept.
     pub(super) fn ahead(&mut self, cursor: usize, trial: bool) -> Ahead {
+        if self.plan().wait(cursor).is_some() {
+            return Ahead::Wait(self.clock.now());
+        }
         if self.plan().policy(cursor).is_none() {
             return Ahead::Go;
         }
@@ -258,11 +252,6 @@ impl Runner {
         let cancelled = self.scope.cancellation.is_cancelled();
         let ahead = if cancelled || at.pausing { Ahead::Go } else { self.next(at.cursor + 1, &output) };
         Turn { input: Input::Completed { output, cancelled, ahead }, produced, error: None }
-    }
-
-    /// The first limit that the run comes to where it stands.
-    pub(super) fn limit(&self) -> Option<Limit> {
-        limit::first(self.policy(), self.deadline, self.watch.at.get(), self.watch.since.get())
     }
 
     /// Waits until a time. For ever, without one.
@@ -363,30 +352,4 @@ pub(crate) fn commit_of(
     commit.events = events;
     commit.durability = durability;
     commit
-}
-
-/// An artifact that a step staged.
-pub(super) fn of_step((step, id): (usize, &Arc<str>), staged: StagedArtifact) -> NewArtifact {
-    NewArtifact::new(staged.key, Arc::from("data"), (step, Arc::clone(id)), staged.data)
-}
-
-/// What a completed step leaves: its output, and the artifacts that it staged.
-pub(super) fn produce(
-    step: usize,
-    step_id: &Arc<str>,
-    output: &Output,
-    staged: Vec<StagedArtifact>,
-) -> Result<Yield, StepError> {
-    output.check()?;
-    let artifacts = staged.into_iter().map(|artifact| of_step((step, step_id), artifact)).collect();
-    Ok(Yield { output: Some(StepOutput::new(step, Arc::clone(step_id), output.clone())), artifacts })
-}
-
-/// What a step leaves that somebody has skipped.
-pub(super) fn skip(step: usize, step_id: &Arc<str>) -> Result<Yield, StepError> {
-    let mut skipped = produce(step, step_id, &Output::null(), Vec::new())?;
-    if let Some(output) = &mut skipped.output {
-        output.skipped = true;
-    }
-    Ok(skipped)
 }

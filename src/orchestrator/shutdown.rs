@@ -44,6 +44,30 @@ impl Closing {
     }
 }
 
+impl Active {
+    /// Nothing but somebody's word leads on, which a shutdown does not wait for.
+    pub(crate) fn waits_for_somebody(&self) -> bool {
+        match self.watch.at.get().state {
+            RunState::Paused | RunState::Held => self.place != Place::Slot,
+            // Elsewhere it has its signal.
+            RunState::AwaitingSignal => self.place == Place::Aside,
+            _ => false,
+        }
+    }
+
+    /// It is not cancelled with the others.
+    fn stays(&self) -> bool {
+        let state = self.watch.at.get().state;
+        self.place != Place::Slot && (state == RunState::Queued || stands_aside(state))
+    }
+}
+
+/// Whether a run in this state waits for something else than a slot.
+pub(crate) fn stands_aside(state: RunState) -> bool {
+    use RunState::{AwaitingSignal, Held, Parked, Paused, Sleeping};
+    matches!(state, Parked | Sleeping | AwaitingSignal | Paused | Held)
+}
+
 impl ExecutionOrchestrator {
     /// The last address was dropped while there was work.
     pub(crate) fn orphaned(&mut self, ctx: &mut Context<Self>) {
@@ -56,7 +80,7 @@ impl ExecutionOrchestrator {
 
     fn begin_shutdown(&mut self, shutdown: Shutdown, ctx: &mut Context<Self>) {
         self.closing.get_or_insert_default();
-        self.leave(&[RunState::Paused, RunState::Held]);
+        self.leave(Active::waits_for_somebody);
         let Shutdown { drain, timeout } = shutdown;
         // Draining ends with a cancellation, which has its own grace; without draining, the timeout is the grace.
         let until_end = if drain {
@@ -78,18 +102,22 @@ impl ExecutionOrchestrator {
         let mut waiting: Vec<(u64, RunId)> =
             self.tickets.iter().map(|(run_id, ticket)| (*ticket, run_id.clone())).collect();
         waiting.sort_unstable_by(|a, b| b.cmp(a));
-        for (_, run_id) in waiting {
+        for (ticket, run_id) in waiting {
+            if let Some(waiting) = self.waiting.get(&ticket).filter(|waiting| stands_aside(waiting.at.state))
+            {
+                // It is about to.
+                let left = left(run_id, waiting.at.state, SHUT_DOWN);
+                self.refuse(ticket, left);
+                continue;
+            }
             // Those who wait for the run are answered when it ends; nobody waits for the cancellation itself.
             drop(self.cancel(&run_id, ctx));
         }
-        let aside = [RunState::Paused, RunState::Held, RunState::Parked, RunState::Queued];
-        self.leave(&aside);
-        let stays =
-            |active: &Active| aside.contains(&active.watch.at.get().state) && active.place != Place::Slot;
+        self.leave(Active::stays);
         let active: Vec<RunId> = self
             .active
             .iter()
-            .filter(|(_, active)| !stays(active))
+            .filter(|(_, active)| !active.stays())
             .map(|(run_id, _)| run_id.clone())
             .collect();
         for run_id in active {
@@ -101,12 +129,10 @@ impl ExecutionOrchestrator {
         }
     }
 
-    /// Runs that stand aside in one of these states are left as they are stored.
-    fn leave(&self, states: &[RunState]) {
-        for active in self.active.values().filter(|active| active.place != Place::Slot) {
-            if states.contains(&active.watch.at.get().state) {
-                active.watch.ask(Request::Leave);
-            }
+    /// These runs are left as they are stored.
+    fn leave(&self, which: impl Fn(&Active) -> bool) {
+        for active in self.active.values().filter(|active| which(active)) {
+            active.watch.ask(Request::Leave);
         }
     }
 

@@ -18,6 +18,7 @@ use super::runner::{Outcome, Runner, Sent};
 use super::waiting::Waiting;
 use super::watch::{Request, Watch};
 use crate::isolate::Isolated;
+use crate::limits::{MAX_CONCURRENT_PLANS, MAX_QUEUE_CAPACITY};
 use crate::plan::{CheckedPlan, RunScope};
 use crate::project::Project;
 use crate::run::{RunId, RunState};
@@ -46,6 +47,23 @@ pub(crate) enum Place {
 }
 
 impl ExecutionOrchestrator {
+    /// Runs up to `plans` plans at a time, from 1 (the default) to [`MAX_CONCURRENT_PLANS`]; values outside are taken
+    /// as the nearest bound. The steps of each plan still run one after another.
+    #[must_use]
+    pub fn max_concurrent_plans(mut self, plans: usize) -> Self {
+        self.line.slots = plans.clamp(1, MAX_CONCURRENT_PLANS);
+        self
+    }
+
+    /// Lets up to `plans` plans wait, [`QUEUE_CAPACITY`](crate::limits::QUEUE_CAPACITY) by default and [`MAX_QUEUE_CAPACITY`] at most. The next one gets
+    /// [`PlanError::QueueFull`]. Runs that wait without a slot count too: those that are paused, parked or asleep, and those that
+    /// await a signal.
+    #[must_use]
+    pub fn queue_capacity(mut self, plans: usize) -> Self {
+        self.line.capacity = plans.min(MAX_QUEUE_CAPACITY);
+        self
+    }
+
     /// A plan, or a run that stood aside, gets the slot that it waited for.
     pub(crate) fn start_run(&mut self, ticket: Ticket, accepted: bool, ctx: &mut Context<Self>) {
         if let Some((run_id, grant)) = self.ready.remove(&ticket) {
@@ -56,10 +74,13 @@ impl ExecutionOrchestrator {
             return;
         };
         let (at, now) = (waiting.at, self.clock.now());
+        let posted = std::mem::take(&mut waiting.posted);
         let (ahead, mut gate) = if waiting.undoing.is_some() {
             (Ahead::Go, Gate::default())
         } else if at.attempt == 0 && waiting.plan.condition(at.cursor).is_some() {
             (Ahead::Check, Gate::default())
+        } else if waiting.plan.wait(at.cursor).is_some() {
+            (Ahead::Wait(now), Gate::default())
         } else if at.asks_breaker(now) && machine::calls_again(&waiting.plan, at, waiting.failure.as_ref()) {
             let guards = (&self.breakers, &self.limits);
             permits::ahead(guards, &waiting.plan, at.cursor, now, false, None)
@@ -88,6 +109,10 @@ impl ExecutionOrchestrator {
         });
         if !accepted && waiting.reopen.is_none() {
             waiting.at = Position::QUEUED;
+        }
+        // Behind the acceptance.
+        for posted in posted {
+            self.record_signal(posted, ctx);
         }
         self.launch(waiting, Some(first), gate, ctx);
     }
@@ -123,6 +148,7 @@ impl ExecutionOrchestrator {
         let scope = Arc::new(scope);
         let watch = Watch::new(waiting.at, waiting.accepted);
         watch.failure.replace(waiting.failure);
+        watch.signals.replace(waiting.signals);
         watch.undoing.replace(waiting.undoing);
         watch.skipped.replace(waiting.skipped);
         if slot.as_ref().is_none_or(Option::is_none) {
@@ -183,9 +209,8 @@ impl ExecutionOrchestrator {
             active.place = Place::Aside;
             self.line.step_aside();
         }
-        if self.closing.is_some() && matches!(active.watch.at.get().state, RunState::Paused | RunState::Held)
-        {
-            // Nobody will tell it to go on.
+        if self.closing.is_some() && active.waits_for_somebody() {
+            // Nobody will give it.
             active.watch.ask(Request::Leave);
         }
     }

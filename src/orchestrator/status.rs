@@ -4,7 +4,7 @@ use std::time::SystemTime;
 use super::machine::Position;
 use super::waiting::Waiting;
 use super::watch::Watch;
-use crate::plan::CheckedPlan;
+use crate::plan::{CheckedPlan, Wait};
 use crate::run::{HoldReason, RunId, RunRecord, RunState, StepFailure, Undoing};
 
 /// How a run is doing.
@@ -28,8 +28,10 @@ pub struct RunInfo {
     /// It was told to pause, and does before the next attempt, or has.
     pub pausing: bool,
     /// When its next attempt may start, while it waits for that: when it backs off, when it is parked, and between two attempts
-    /// to undo a step.
+    /// to undo a step. Until when it sleeps, and when it has waited for a signal for too long, also while it is paused.
     pub until: Option<SystemTime>,
+    /// The name of the signal that it awaits; known only where the run is.
+    pub signal: Option<Arc<str>>,
     /// How many steps the plan has.
     pub steps: usize,
     /// How many of them have completed.
@@ -70,6 +72,7 @@ impl RunInfo {
             held: None,
             pausing: false,
             until: None,
+            signal: None,
             steps: plan.len(),
             completed: 0,
             failure: None,
@@ -87,7 +90,15 @@ impl RunInfo {
     }
 
     pub(crate) fn active(run_id: RunId, plan: &CheckedPlan, watch: &Watch) -> Self {
-        let (at, since) = (watch.at.get(), watch.since.get());
+        let (at, mut since) = (watch.at.get(), watch.since.get());
+        let mut signal = None;
+        if matches!(at.state, RunState::Sleeping | RunState::AwaitingSignal) {
+            // It may have begun in another life.
+            since = at.step.since.or(since);
+            if let Some(Wait::Signal(name)) = plan.wait(at.cursor) {
+                signal = Some(Arc::clone(name));
+            }
+        }
         let (failure, undoing) = (watch.failure.borrow().clone(), watch.undoing.borrow().clone());
         let (index, attempt, until) = match undoing.as_deref() {
             Some(undoing) => (undoing.step, undoing.attempt, undoing.until),
@@ -101,7 +112,7 @@ impl RunInfo {
             since,
         });
         let (pausing, held) = (at.pausing, at.step.held);
-        let info = Self { undoing, until, held, ..Self::queued(run_id, plan, None) };
+        let info = Self { undoing, until, held, signal, ..Self::queued(run_id, plan, None) };
         Self { state: at.state, completed: at.cursor, current, failure, pausing, ..info }
     }
 
@@ -128,6 +139,7 @@ impl From<RunRecord> for RunInfo {
             held: record.step.held,
             pausing: record.pausing,
             until: record.undoing.as_ref().map_or(record.step.until, |undoing| undoing.until),
+            signal: None,
             steps: record.steps,
             completed: record.cursor,
             failure: record.failure,

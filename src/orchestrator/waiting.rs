@@ -9,10 +9,12 @@ use tokio::sync::oneshot;
 use super::control::Cancelled;
 use super::error::PlanError;
 use super::internal::Callables;
+use super::kept_signals::KeptSignals;
 use super::limit::Deadline;
 use super::machine::{self, Ahead, Input, Known, Position, Then};
 use super::messages::CancelOutcome;
 use super::runner::{Outcome, commit_of};
+use super::signals::Posted;
 use super::watch::Request;
 use crate::memory::{Claim, Commit, NewRun, Reopen, StepOutput};
 use crate::plan::{CheckedPlan, Output, StepError};
@@ -65,6 +67,10 @@ pub(crate) struct Waiting {
     pub(crate) cancels: Vec<oneshot::Sender<Cancelled>>,
     /// What else was asked of it meanwhile.
     pub(crate) requests: Vec<Request>,
+    /// The signals that are kept for it.
+    pub(crate) signals: KeptSignals,
+    /// Signals that came before there was anything stored to keep them for.
+    pub(crate) posted: Vec<Posted>,
     /// Others with another plan for the run, while it is not known yet whose is the run's own.
     pub(crate) rivals: Vec<Waiting>,
 }
@@ -98,6 +104,8 @@ impl Waiting {
             outcomes: Vec::new(),
             cancels: Vec::new(),
             requests: Vec::new(),
+            signals: KeptSignals::default(),
+            posted: Vec::new(),
             rivals: Vec::new(),
         }
     }

@@ -11,9 +11,11 @@ use tokio::sync::{Notify, oneshot};
 use super::control::Cancelled;
 use super::deciding::{Decision, ResolveOutcome};
 use super::error::{ControlError, PlanError};
+use super::kept_signals::KeptSignals;
 use super::machine::Position;
 use super::messages::{PauseOutcome, ResumeOutcome, RetryOutcome};
 use super::retrying::Retrier;
+use crate::memory::KeptSignal;
 use crate::run::{RunState, StepFailure, Undoing};
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, ControlError>>;
@@ -95,26 +97,28 @@ pub(crate) struct Watch {
     pub(crate) retriers: RefCell<Vec<Retrier>>,
     requests: RefCell<VecDeque<Request>>,
     poke: Notify,
+    /// The signals that are kept for it.
+    pub(crate) signals: RefCell<KeptSignals>,
+    signalled: Notify,
 }
 
 impl Watch {
     pub(crate) fn new(at: Position, accepts: Vec<oneshot::Sender<Result<(), PlanError>>>) -> Rc<Self> {
         let (at, since, accepts) = (Cell::new(at), Cell::new(None), RefCell::new(accepts));
-        let (cancels, requests, poke) = (RefCell::default(), RefCell::default(), Notify::new());
-        let (failure, undoing, skipped) = (RefCell::default(), RefCell::default(), RefCell::default());
-        let (leaving, retriers) = (Cell::new(Leaving::No), RefCell::default());
         Rc::new(Self {
             at,
             since,
-            failure,
-            undoing,
-            skipped,
-            leaving,
-            cancels,
+            failure: RefCell::default(),
+            undoing: RefCell::default(),
+            skipped: RefCell::default(),
+            leaving: Cell::new(Leaving::No),
+            cancels: RefCell::default(),
             accepts,
-            retriers,
-            requests,
-            poke,
+            retriers: RefCell::default(),
+            requests: RefCell::default(),
+            poke: Notify::new(),
+            signals: RefCell::default(),
+            signalled: Notify::new(),
         })
     }
 
@@ -152,6 +156,17 @@ impl Watch {
     /// Waits until there may be one.
     pub(crate) async fn poked(&self) {
         self.poke.notified().await;
+    }
+
+    /// A signal is kept for it.
+    pub(crate) fn keep(&self, signal: KeptSignal) {
+        self.signals.borrow_mut().keep(signal);
+        self.signalled.notify_one();
+    }
+
+    /// Waits until there may be another signal.
+    pub(crate) async fn signalled(&self) {
+        self.signalled.notified().await;
     }
 
     pub(crate) fn take_requests(&self) -> VecDeque<Request> {

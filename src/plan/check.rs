@@ -9,6 +9,7 @@ use super::invalid::InvalidPlan;
 use super::policy::Policy;
 use super::record::PlanRecord;
 use super::step::{Plan, Step};
+use super::wait::Wait;
 use crate::id::{check_id, shorten};
 use crate::json;
 use crate::limits::{MAX_COMPENSATIONS, MAX_PROBLEMS, MAX_STEPS};
@@ -20,6 +21,8 @@ pub(crate) struct CheckedPlan {
     steps: Vec<CheckedStep>,
     /// Whether any step has a policy: where none has, none need be looked at.
     has_policies: bool,
+    /// The same for steps that only wait.
+    has_waits: bool,
     /// The same for templates and conditions.
     has_expressions: bool,
     /// The names of the secrets that they read, once they were looked for.
@@ -116,7 +119,7 @@ impl CheckedPlan {
             problems.add(problem)?;
         }
         let mut checked = Vec::with_capacity(steps.len());
-        let (mut has_policies, mut has_expressions) = (false, false);
+        let (mut has_policies, mut has_waits, mut has_expressions) = (false, false, false);
         let mut compensations = 0;
         // Ids that are made of places are different anyway.
         let any_named = steps.iter().any(|step| step.id().is_some());
@@ -137,6 +140,7 @@ impl CheckedPlan {
             };
             check_step(&id, index, &step, problems)?;
             has_policies |= step.policy().is_some();
+            has_waits |= step.wait().is_some();
             compensations += usize::from(step.policy().is_some_and(|policy| policy.compensation.is_some()));
             has_expressions |= step.record().has_expressions();
             if any_named {
@@ -160,6 +164,7 @@ impl CheckedPlan {
             record,
             steps: checked,
             has_policies,
+            has_waits,
             has_expressions,
             #[cfg(feature = "expressions")]
             secrets: OnceLock::new(),
@@ -195,6 +200,11 @@ impl CheckedPlan {
 
     pub(crate) fn has_policies(&self) -> bool {
         self.has_policies
+    }
+
+    /// What a step waits for, if it calls nothing.
+    pub(crate) fn wait(&self, index: usize) -> Option<&Wait> {
+        if self.has_waits { self.get(index)?.step.wait() } else { None }
     }
 
     /// The condition of a step, if it has one.

@@ -181,7 +181,7 @@ pub enum InvalidPolicy {
         /// What it has.
         what: &'static str,
     },
-    /// It sleeps until a time that no store can hold.
+    /// It sleeps until a time that is [too far away](crate::limits::END_OF_TIME) to be told.
     #[error("it sleeps until a time after the year 9999; was another unit meant?")]
     TooFar,
     /// A time is longer than [`MAX_WAIT`].

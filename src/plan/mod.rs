@@ -24,7 +24,7 @@ mod wait;
 
 pub use callable::Callable;
 pub(crate) use callable::Kind as CallableKind;
-pub(crate) use check::CheckedPlan;
+pub(crate) use check::{CheckedPlan, CheckedStep};
 pub use context::StepContext;
 pub use difference::{PlanDifference, StepChange};
 pub use error::{BreakerOpen, ContextError, LimitExceeded, OutputError, RecordedError, StepError, StepPanic};

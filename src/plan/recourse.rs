@@ -12,11 +12,8 @@ use super::invalid::InvalidPolicy;
 use super::policy::{Compensation, Interruption, Policy, Role, UndoneBy};
 use super::step::Step;
 use super::wait::Wait;
-use crate::limits::MAX_WAIT;
+use crate::limits::{END_OF_TIME, MAX_WAIT};
 use crate::resilience::Retry;
-
-/// The end of the year 9999, since 1970: RFC 3339 has no later ones.
-const LAST_SECOND: Duration = Duration::from_secs(253_402_300_800);
 
 /// What becomes of a step whose attempt was in flight when its run was cut off: it may have had its effect, or not.
 #[derive(Debug, Clone, Default)]
@@ -182,7 +179,7 @@ impl Step {
             return Err(InvalidPolicy::TooLong { what: "sleep", time: *time });
         }
         if let Wait::Until(time) = wait
-            && *time >= UNIX_EPOCH + LAST_SECOND
+            && time.duration_since(UNIX_EPOCH).is_ok_and(|since| since >= END_OF_TIME)
         {
             return Err(InvalidPolicy::TooFar);
         }

@@ -27,7 +27,7 @@ pub enum Wait {
 /// They call nothing. While its run waits it holds no slot, so that other plans run, and what it waits for is stored: a restart
 /// does not begin a wait anew.
 ///
-/// ```ignore
+/// ```
 /// # actix::System::new().block_on(async {
 /// use lunacore::{Engine, ExecutePlan, Signal, Step, StepContext};
 /// use std::time::Duration;
@@ -49,6 +49,10 @@ pub enum Wait {
 /// Such a step takes a [condition](Self::condition) and [what follows from a failure](Self::on_failure), and one that waits for a
 /// signal a [timeout](Self::timeout), which counts from when its turn came, also while the run is paused and while its process is
 /// down. What else a step may have is refused.
+///
+/// A signal that is kept counts until the failure of its step is stored, also where it came after the timeout, and where the slot to go on
+/// with comes after it. The [deadline](crate::ExecutePlan::deadline) of the plan ends every wait. Such a step has one attempt, which
+/// begins with `task.sleeping` or `task.awaiting_signal`, in place of `task.started`; that of its fallback is the second.
 impl Step {
     /// A step that waits so long, [`MAX_WAIT`](crate::limits::MAX_WAIT) at most, from when its turn comes. Its output is null.
     pub fn sleep(id: impl Into<Arc<str>>, time: Duration) -> Self {

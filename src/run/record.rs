@@ -16,7 +16,8 @@ pub struct StepProgress {
     /// When the step's turn came: its limits count from here. `None` in an update means the commit that completed the step
     /// before it, or started the plan.
     pub since: Option<SystemTime>,
-    /// When its next attempt may start: while the run backs off, and while it is paused or parked.
+    /// When its next attempt may start: while the run backs off, and while it is paused or parked. Of a step that only waits: until when
+    /// it sleeps, or when it has waited for its signal for too long.
     pub until: Option<SystemTime>,
     /// The attempt in flight is that of its fallback: all others have failed.
     pub fallback: bool,

@@ -22,9 +22,11 @@ pub enum RunState {
     BackingOff,
     /// The circuit breaker of its next step is open, or the limit of that step has no permit. It holds no slot meanwhile.
     Parked,
-    /// A step that only waits has not come to its time. It holds no slot meanwhile.
+    /// A step that only waits has not come to its [time](crate::Step::sleep). It holds no slot meanwhile, and needs one to go on: as
+    /// soon as there is one, before runs that have only queued. After a restart it waits for the rest of the time.
     Sleeping,
-    /// A step waits for a signal. It holds no slot meanwhile.
+    /// A step waits for a [signal](crate::Step::wait_for_signal), or has it, and waits for a slot. After a restart it still waits, and
+    /// its timeout goes on counting.
     AwaitingSignal,
     /// It was told to pause, and waits to be told to go on. It holds no slot meanwhile.
     Paused,

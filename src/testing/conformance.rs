@@ -17,10 +17,12 @@ use crate::project::Project;
 use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure};
 
 mod generations;
+mod signals;
 mod steering;
 mod undoing;
 
 pub use generations::*;
+pub use signals::*;
 pub use steering::*;
 pub use undoing::*;
 

@@ -27,7 +27,7 @@ pub enum Fault {
     DieAfter,
 }
 
-/// A store that fails at a chosen commit.
+/// A store that fails at a chosen commit. A signal that is kept for a run counts as one.
 ///
 /// Once it has died, its [readers](Store::reader) fail like itself: nobody of that process sees what is stored. Whoever is
 /// to be the next process opens the store that it was given.
@@ -67,6 +67,30 @@ impl FaultyStore {
 
     fn alive_mut(&mut self) -> Result<&mut dyn Store, StoreError> {
         check(&self.dead).map(|()| &mut *self.inner)
+    }
+
+    /// A commit, which may be the chosen one.
+    #[allow(clippy::panic, reason = "this is what it was asked for")]
+    fn strike<T>(
+        &mut self,
+        commit: impl FnOnce(&mut dyn Store) -> Result<T, MemoryError>,
+    ) -> Result<T, MemoryError> {
+        self.alive()?;
+        if self.commits.fetch_add(1, Ordering::SeqCst) + 1 != self.at {
+            return commit(&mut *self.inner);
+        }
+        match self.fault {
+            Fault::Fail => Err(broken().into()),
+            Fault::Die => {
+                self.die();
+                Err(broken().into())
+            }
+            Fault::Panic => panic!("the disk is on fire"),
+            Fault::FailAfter | Fault::DieAfter => {
+                self.doomed = true;
+                commit(&mut *self.inner)
+            }
+        }
     }
 
     fn die(&self) {
@@ -113,24 +137,8 @@ impl Store for FaultyStore {
         Ok(())
     }
 
-    #[allow(clippy::panic, reason = "this is what it was asked for")]
     fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
-        self.alive()?;
-        if self.commits.fetch_add(1, Ordering::SeqCst) + 1 != self.at {
-            return self.inner.commit(commit, at);
-        }
-        match self.fault {
-            Fault::Fail => Err(broken().into()),
-            Fault::Die => {
-                self.die();
-                Err(broken().into())
-            }
-            Fault::Panic => panic!("the disk is on fire"),
-            Fault::FailAfter | Fault::DieAfter => {
-                self.doomed = true;
-                self.inner.commit(commit, at)
-            }
-        }
+        self.strike(|store| store.commit(commit, at))
     }
 
     fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, MemoryError> {
@@ -150,7 +158,7 @@ impl Store for FaultyStore {
         signal: RecordSignal,
         at: SystemTime,
     ) -> Result<(KeptSignal, Vec<Event>), MemoryError> {
-        self.alive_mut()?.record_signal(signal, at)
+        self.strike(|store| store.record_signal(signal, at))
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {

@@ -38,10 +38,13 @@ macro_rules! store_conformance {
                 breakers_of_a_batch_that_was_not_ended_are_all_or_nothing
                 what_a_run_waits_for_is_kept
                 what_a_run_undoes_is_kept
-                what_was_skipped_is_known
                 a_generation_keeps_what_counts_and_forgets_nothing
                 a_generation_may_have_another_plan
                 what_is_in_doubt_is_kept
+                signals_are_kept_until_they_are_taken
+                a_signal_to_an_unknown_run_is_refused_alone
+                signals_of_a_batch_that_was_not_ended_are_all_or_nothing
+                what_was_skipped_is_known
             }
         }
     };

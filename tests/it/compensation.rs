@@ -61,7 +61,7 @@ impl Kit {
         RegistryAllocator::new()
             .register("do", act)
             .register("fail", || async { Err::<(), _>(StepError::from("broken")) })
-            .register("hang", || pending::<()>())
+            .register("hang", pending::<()>)
             .register("undo", undo)
     }
 

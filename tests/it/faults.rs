@@ -406,6 +406,14 @@ impl Handler<lunacore::RecordBreaker> for Refusing {
     }
 }
 
+impl Handler<lunacore::RecordSignal> for Refusing {
+    type Result = Result<lunacore::KeptSignal, MemoryError>;
+
+    fn handle(&mut self, _: lunacore::RecordSignal, _: &mut Self::Context) -> Self::Result {
+        Err(MemoryError::ReadOnly)
+    }
+}
+
 impl Handler<Attach> for Refusing {
     type Result = ();
 

@@ -64,3 +64,5 @@ mod typed;
 mod undoing;
 #[cfg(not(feature = "expressions"))]
 mod unevaluated;
+mod waits;
+mod waits_cut_off;

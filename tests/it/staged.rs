@@ -232,6 +232,16 @@ pub async fn cancel(actors: &Actors, id: &str) -> Result<CancelOutcome, ControlE
     actors.orchestrator.send(CancelPlan(run_id(id))).await.unwrap()
 }
 
+pub async fn signal(
+    actors: &Actors,
+    id: &str,
+    name: &str,
+    payload: impl Into<serde_json::Value>,
+) -> Result<SignalOutcome, ControlError> {
+    let signal = Signal::new(run_id(id), name).payload(payload);
+    actors.orchestrator.send(signal).await.unwrap()
+}
+
 pub async fn status(actors: &Actors, id: &str) -> Result<RunInfo, ControlError> {
     actors.orchestrator.send(PlanStatus(run_id(id))).await.unwrap()
 }

@@ -39,6 +39,8 @@ enum Stage {
     Blocking,
     BackingOff,
     Parked,
+    Sleeping,
+    AwaitingSignal,
     Paused,
     /// It was cancelled while blocking code runs.
     Stopping,
@@ -51,12 +53,14 @@ enum Stage {
     Unknown,
 }
 
-const STAGES: [Stage; 13] = [
+const STAGES: [Stage; 15] = [
     Stage::Queued,
     Stage::Running,
     Stage::Blocking,
     Stage::BackingOff,
     Stage::Parked,
+    Stage::Sleeping,
+    Stage::AwaitingSignal,
     Stage::Paused,
     Stage::Stopping,
     Stage::Expired,
@@ -69,86 +73,113 @@ const STAGES: [Stage; 13] = [
 
 /// For each stage the answers to a message and to the same once more, each with the state after it.
 #[expect(clippy::too_many_lines, reason = "it is a table")]
-fn expected(stage: Stage) -> [&'static str; 4] {
-    // To cancel, to pause, to resume, to retry now.
+fn expected(stage: Stage) -> [&'static str; 5] {
+    // To cancel, to pause, to resume, to retry now, and a signal.
     match stage {
         Stage::Queued => [
             "Cancelled, cancelled; Finished(Cancelled), cancelled",
             "Paused, paused; Paused, paused",
             "NotPaused(Queued), queued; NotPaused(Queued), queued",
             "NotWaiting(Queued), queued; NotWaiting(Queued), queued",
+            "Received, queued; Received, queued",
         ],
         Stage::Running => [
             "Cancelled, cancelled; Finished(Cancelled), cancelled",
             "Pausing, running; Pausing, running",
             "NotPaused(Running), running; NotPaused(Running), running",
             "NotWaiting(Running), running; NotWaiting(Running), running",
+            "Received, running; Received, running",
         ],
         Stage::Blocking => [
             "Stopping, stopping; Stopping, stopping",
             "Pausing, running; Pausing, running",
             "NotPaused(Running), running; NotPaused(Running), running",
             "NotWaiting(Running), running; NotWaiting(Running), running",
+            "Received, running; Received, running",
         ],
         Stage::BackingOff => [
             "Cancelled, cancelled; Finished(Cancelled), cancelled",
             "Paused, paused; Paused, paused",
             "NotPaused(BackingOff), backing_off; NotPaused(BackingOff), backing_off",
             "Retrying, running; NotWaiting(Running), running",
+            "Received, backing_off; Received, backing_off",
         ],
         Stage::Parked => [
             "Cancelled, cancelled; Finished(Cancelled), cancelled",
             "Paused, paused; Paused, paused",
             "NotPaused(Parked), parked; NotPaused(Parked), parked",
             "Retrying, running; NotWaiting(Running), running",
+            "Received, parked; Received, parked",
+        ],
+        Stage::Sleeping => [
+            "Cancelled, cancelled; Finished(Cancelled), cancelled",
+            "Paused, paused; Paused, paused",
+            "NotPaused(Sleeping), sleeping; NotPaused(Sleeping), sleeping",
+            "NotWaiting(Sleeping), sleeping; NotWaiting(Sleeping), sleeping",
+            "Received, sleeping; Received, sleeping",
+        ],
+        Stage::AwaitingSignal => [
+            "Cancelled, cancelled; Finished(Cancelled), cancelled",
+            "Paused, paused; Paused, paused",
+            "NotPaused(AwaitingSignal), awaiting_signal; NotPaused(AwaitingSignal), awaiting_signal",
+            "NotWaiting(AwaitingSignal), awaiting_signal; NotWaiting(AwaitingSignal), awaiting_signal",
+            "Received, completed; Finished(Completed), completed",
         ],
         Stage::Paused => [
             "Cancelled, cancelled; Finished(Cancelled), cancelled",
             "Paused, paused; Paused, paused",
             "Resumed, running; NotPaused(Running), running",
             "NotWaiting(Paused), paused; NotWaiting(Paused), paused",
+            "Received, paused; Received, paused",
         ],
         Stage::Stopping => [
             "Stopping, stopping; Stopping, stopping",
             "Stopping, stopping; Stopping, stopping",
             "NotPaused(Stopping), stopping; NotPaused(Stopping), stopping",
             "NotWaiting(Stopping), stopping; NotWaiting(Stopping), stopping",
+            "Received, stopping; Received, stopping",
         ],
         Stage::Expired => [
             "Stopping, stopping; Stopping, stopping",
             "Pausing, stopping; Pausing, stopping",
             "NotPaused(Stopping), stopping; NotPaused(Stopping), stopping",
             "NotWaiting(Stopping), stopping; NotWaiting(Stopping), stopping",
+            "Received, stopping; Received, stopping",
         ],
         Stage::Completed => [
             "Finished(Completed), completed; Finished(Completed), completed",
             "Finished(Completed), completed; Finished(Completed), completed",
             "NotPaused(Completed), completed; NotPaused(Completed), completed",
             "NotWaiting(Completed), completed; NotWaiting(Completed), completed",
+            "Finished(Completed), completed; Finished(Completed), completed",
         ],
         Stage::Failed => [
             "Finished(Failed), failed; Finished(Failed), failed",
             "Finished(Failed), failed; Finished(Failed), failed",
             "NotPaused(Failed), failed; NotPaused(Failed), failed",
             "NotWaiting(Failed), failed; NotWaiting(Failed), failed",
+            "Finished(Failed), failed; Finished(Failed), failed",
         ],
         Stage::Cancelled => [
             "Finished(Cancelled), cancelled; Finished(Cancelled), cancelled",
             "Finished(Cancelled), cancelled; Finished(Cancelled), cancelled",
             "NotPaused(Cancelled), cancelled; NotPaused(Cancelled), cancelled",
             "NotWaiting(Cancelled), cancelled; NotWaiting(Cancelled), cancelled",
+            "Finished(Cancelled), cancelled; Finished(Cancelled), cancelled",
         ],
         Stage::Interrupted => [
             "Cancelled, cancelled; Finished(Cancelled), cancelled",
             "NotHere(interrupted), interrupted; NotHere(interrupted), interrupted",
             "NotHere(interrupted), interrupted; NotHere(interrupted), interrupted",
             "NotHere(interrupted), interrupted; NotHere(interrupted), interrupted",
+            "Received, interrupted; Received, interrupted",
         ],
-        Stage::Unknown => ["UnknownRun, unknown; UnknownRun, unknown"; 4],
+        Stage::Unknown => ["UnknownRun, unknown; UnknownRun, unknown"; 5],
     }
 }
 
 /// Brings the run `a` to a stage.
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 async fn bring<W: World>(bench: &Bench<W>, stage: Stage) -> Actors {
     let actors = bench.live(plain).await;
     let service = &bench.service;
@@ -170,6 +201,10 @@ async fn bring<W: World>(bench: &Bench<W>, stage: Stage) -> Actors {
             submit(&actors, "opener", [call("s", 0).breaker("payments")]).await.await.unwrap_err();
             submit(&actors, "a", [call("s", 1_000).breaker("payments")]).await;
         }
+        Stage::Sleeping => {
+            submit(&actors, "a", [Step::sleep("s", Duration::from_secs(10_000))]).await;
+        }
+        Stage::AwaitingSignal => drop(submit(&actors, "a", [Step::wait_for_signal("s", "go")]).await),
         Stage::Paused => {
             submit(&actors, "a", [work("s", 1), work("t", 10_000)]).await;
             assert_eq!(pause(&actors, "a").await.unwrap(), PauseOutcome::Pausing);
@@ -244,7 +279,8 @@ async fn send(actors: &Actors, message: usize) -> String {
         0 => told(cancel(actors, "a").await),
         1 => told(pause(actors, "a").await),
         2 => told(resume(actors, "a").await),
-        _ => told(retry_now(actors, "a").await),
+        3 => told(retry_now(actors, "a").await),
+        _ => told(signal(actors, "a", "go", "payload").await),
     }
 }
 
@@ -1020,6 +1056,19 @@ async fn in_time<T>(answer: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_millis(1), answer).await.expect("an answer at once")
 }
 
+/// A step of each kind that has a slot, or gives it up.
+fn all_kinds() -> [Step; 6] {
+    let retry = Retry::fixed(Duration::from_secs(2)).max_attempts(5);
+    [
+        work("first", 1),
+        call("second", 1).retry(retry.clone()),
+        Step::sleep("nap", Duration::from_secs(1)),
+        call("third", 1).breaker("payments").retry(retry),
+        Step::wait_for_signal("signal", "go"),
+        work("fourth", 0),
+    ]
+}
+
 async fn any_interleaving(slots: usize, moves: Vec<Move>) {
     let bench = Bench::<Volatile>::new();
     let configure = |orchestrator: ExecutionOrchestrator| plain(orchestrator).max_concurrent_plans(slots);
@@ -1031,14 +1080,7 @@ async fn any_interleaving(slots: usize, moves: Vec<Move>) {
         match what {
             0..=2 => {
                 let id = format!("{:02}", ids.len());
-                let retry = Retry::fixed(Duration::from_secs(2)).max_attempts(5);
-                let steps = [
-                    work("first", 1),
-                    call("second", 1).retry(retry.clone()),
-                    call("third", 1).breaker("payments").retry(retry),
-                    work("fourth", 0),
-                ];
-                let run = submit(&actors, &id, steps).await;
+                let run = submit(&actors, &id, all_kinds()).await;
                 let ended = Arc::clone(&ended);
                 actix::spawn(async move {
                     let id = run.run_id().clone();
@@ -1052,6 +1094,7 @@ async fn any_interleaving(slots: usize, moves: Vec<Move>) {
             6 => drop(in_time(cancel(&actors, id)).await),
             7 => drop(in_time(retry_now(&actors, id)).await),
             8 => bench.service.goes(which % 2 == 0),
+            9 => drop(in_time(signal(&actors, id, "go", 1)).await),
             _ => {
                 drop(
                     actors.orchestrator.send(Breakers::Reset("payments".to_owned())).await.unwrap().unwrap(),
@@ -1072,6 +1115,7 @@ async fn any_interleaving(slots: usize, moves: Vec<Move>) {
     // Whatever stands aside goes on, and the line comes to its end.
     bench.service.goes(true);
     for id in &ids {
+        let _ = in_time(signal(&actors, id, "go", 1)).await;
         let _ = in_time(resume(&actors, id)).await;
     }
     quiet().await;
@@ -1115,7 +1159,7 @@ proptest! {
     #[test]
     fn slots_are_counted_right_under_any_interleaving(
         slots in 1_usize..4,
-        moves in proptest::collection::vec((0_u8..10, 0_usize..8, 0_u64..2_500), 1..50),
+        moves in proptest::collection::vec((0_u8..11, 0_usize..8, 0_u64..2_500), 1..50),
     ) {
         actix::System::new().block_on(in_the_end(any_interleaving(slots, moves)));
     }

@@ -1,3 +1,4 @@
+use super::waits::tests::mixed;
 use super::*;
 use crate::plan::{IntoOutput, Plan, Step};
 use crate::run::FailureKind;
@@ -8,27 +9,27 @@ fn plan(steps: usize) -> CheckedPlan {
     CheckedPlan::new((0..steps).map(|_| Step::unnamed(|| ()).breaker("b")).collect::<Plan>()).unwrap()
 }
 
-fn types(decision: &Decision) -> Vec<&str> {
+pub(super) fn types(decision: &Decision) -> Vec<&str> {
     decision.events.iter().map(EventKind::event_type).collect()
 }
 
-fn output() -> Output {
+pub(super) fn output() -> Output {
     "x".into_output().unwrap()
 }
 
-fn failure() -> Arc<StepFailure> {
+pub(super) fn failure() -> Arc<StepFailure> {
     Arc::new(StepFailure::record(FailureKind::Error, &std::io::Error::other("broken")))
 }
 
-fn at(second: u64) -> SystemTime {
+pub(super) fn at(second: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(second)
 }
 
-fn completed(cancelled: bool) -> Input {
+pub(super) fn completed(cancelled: bool) -> Input {
     Input::Completed { output: output(), cancelled, ahead: Ahead::Go }
 }
 
-fn failed(then: Then) -> Input {
+pub(super) fn failed(then: Then) -> Input {
     Input::Failed { failure: failure(), then, escalate: true }
 }
 
@@ -44,7 +45,7 @@ fn decide(
 
 const PARK: Ahead = Ahead::Park { now: UNIX_EPOCH, until: None, behind: Behind::Breaker };
 
-fn go(plan: &CheckedPlan, from: Position, input: Input) -> Decision {
+pub(super) fn go(plan: &CheckedPlan, from: Position, input: Input) -> Decision {
     decide(plan, from, None, input).unwrap()
 }
 
@@ -207,9 +208,10 @@ fn a_condition_is_looked_at_before_the_start() {
 #[test]
 fn every_state_answers_every_input() {
     use RunState::{
-        BackingOff, Cancelled, Completed, Failed, Interrupted, Parked, Paused, Queued, Running, Stopping,
+        AwaitingSignal, BackingOff, Cancelled, Completed, Failed, Interrupted, Parked, Paused, Queued,
+        Running, Sleeping, Stopping,
     };
-    let plan = plan(2);
+    let (plan, waits) = (plan(2), mixed(&[1, 3]));
     let inputs: [fn() -> Input; 15] = [
         || Input::Start(Ahead::Go, at(1)),
         || Input::Start(PARK, at(1)),
@@ -233,12 +235,14 @@ fn every_state_answers_every_input() {
             .map(Some::<RunState>);
     let no = None;
     #[rustfmt::skip]
-    let table: [(RunState, bool, [Option<RunState>; 15]); 12] = [
+    let table: [(RunState, bool, [Option<RunState>; 15]); 14] = [
         //                    start       resume intr. completed    failed      proceed     cancel  stop  expire pause  unpause
         (Queued, false,      [run,  park, run,   cut,  no,  no,     fail, back, no,   no,   cancel, no,   no,    pause, no]),
         (Running, false,     [no,   no,   run,   cut,  run, cancel, fail, back, no,   no,   cancel, stop, stop,  run,   no]),
         (BackingOff, false,  [no,   no,   run,   cut,  no,  no,     fail, back, run,  park, cancel, no,   no,    pause, no]),
         (Parked, false,      [no,   no,   no,    cut,  no,  no,     fail, back, run,  park, cancel, no,   no,    pause, no]),
+        (Sleeping, false,    [no,   no,   no,    cut,  run,  cancel, fail, back, no,  no,   cancel, no,   no,    pause, no]),
+        (AwaitingSignal, false, [no, no,  no,    cut,  run,  cancel, fail, back, no,  no,   cancel, no,   no,    pause, no]),
         (Paused, false,      [no,   no,   no,    cut,  no,  no,     fail, back, no,   no,   cancel, no,   no,    no,    queue]),
         // Cancelled; come to a limit.
         (Stopping, false,    [no,   no,   cancel, no,  cancel, cancel, cancel, cancel, no, no, no,  no,   no,    no,    no]),
@@ -251,8 +255,9 @@ fn every_state_answers_every_input() {
     ];
     for (state, expired, row) in table {
         let from = Position { state, attempt: 1, expired, ..Position::QUEUED };
+        let plan = if matches!(state, Sleeping | AwaitingSignal) { &waits } else { &plan };
         for (index, (input, expected)) in inputs.iter().zip(row).enumerate() {
-            let to = decide(&plan, from, None, input()).map(|decision| decision.to.state);
+            let to = decide(plan, from, None, input()).map(|decision| decision.to.state);
             assert_eq!(to, expected, "{state} ({expired}) and input {index}");
         }
     }
@@ -272,6 +277,8 @@ fn replay(events: &[EventKind]) -> (RunState, usize, u32, bool) {
                 state = RunState::BackingOff;
             }
             EventKind::PlanParked { .. } => state = RunState::Parked,
+            EventKind::TaskSleeping { .. } => (state, attempt) = (RunState::Sleeping, 1),
+            EventKind::TaskAwaitingSignal { .. } => (state, attempt) = (RunState::AwaitingSignal, 1),
             EventKind::PlanPausing {} => pausing = true,
             EventKind::PlanPaused {} => (state, pausing) = (RunState::Paused, true),
             EventKind::PlanResumed { .. } => {
@@ -295,7 +302,12 @@ fn replay(events: &[EventKind]) -> (RunState, usize, u32, bool) {
 }
 
 fn any_input() -> impl Strategy<Value = (u8, bool, Ahead, u64)> {
-    let ahead = prop_oneof![Just(Ahead::Go), Just(PARK), Just(Ahead::Check)];
+    let ahead = prop_oneof![
+        Just(Ahead::Go),
+        Just(PARK),
+        Just(Ahead::Check),
+        (0_u64..50).prop_map(|s| Ahead::Wait(at(s)))
+    ];
     (0_u8..14, any::<bool>(), ahead, 0_u64..50)
 }
 
@@ -303,8 +315,13 @@ proptest! {
     /// Whatever happens: the cursor only grows, the end is said once and last, no cancelled run does anything more, and what
     /// was told is what is.
     #[test]
-    fn any_history_is_orderly(steps in 0_usize..5, inputs in proptest::collection::vec(any_input(), 0..40)) {
-        let plan = plan(steps);
+    fn any_history_is_orderly(
+        steps in proptest::collection::vec(0_u8..4, 0..5),
+        inputs in proptest::collection::vec(any_input(), 0..40),
+    ) {
+        let plan = mixed(&steps);
+        let is_wait = |at: Position| steps.get(at.cursor).is_some_and(|kind| *kind > 0);
+        let steps = steps.len();
         let mut decision = accept(&plan, None);
         let mut said: Vec<EventKind> = std::mem::take(&mut decision.events);
         let (mut cancelled, mut starts) = (false, 0_usize);
@@ -313,6 +330,8 @@ proptest! {
                 0 | 1 => Input::Completed { output: output(), cancelled, ahead },
                 2 => Input::Start(ahead, at(second)),
                 3 => failed(Then::Abort),
+                // One that only waits is not tried again.
+                4 if is_wait(decision.to) => Input::Pause,
                 4 => failed(Then::Retry(at(second))),
                 5 => failed(Then::Fallback),
                 6 => failed(Then::Continue(ahead)),
@@ -340,6 +359,12 @@ proptest! {
             if next.to.state == RunState::BackingOff {
                 prop_assert!(next.failure.is_some() && next.to.step.until.is_some());
             }
+            if matches!(next.to.state, RunState::Sleeping | RunState::AwaitingSignal) {
+                prop_assert!(is_wait(next.to) && next.to.attempt == 1 && next.to.step.since.is_some());
+            }
+            // What only waits is never called, but for its fallback.
+            let calls = next.to.state == RunState::Running && next.to.attempt > 0;
+            prop_assert!(!calls || !is_wait(next.to) || next.to.step.fallback, "{:?}", next.to);
             decision = next;
             starts += decision.events.iter().filter(|kind| matches!(kind, EventKind::TaskStarted { .. })).count();
             said.append(&mut decision.events);

@@ -120,6 +120,9 @@ pub fn what_a_run_waits_for_is_kept<S: Store>(mut open: impl FnMut() -> S) {
         (RunState::Paused, 1, progress(Some(at(4)), Some(at(90)), false), true, Some(&failure)),
         (RunState::Parked, 1, progress(Some(at(4)), Some(at(91)), false), false, Some(&failure)),
         (RunState::Parked, 1, progress(Some(at(4)), None, false), false, None),
+        (RunState::Sleeping, 1, progress(Some(at(4)), Some(at(90)), false), false, None),
+        (RunState::AwaitingSignal, 1, progress(Some(at(4)), None, false), false, None),
+        (RunState::AwaitingSignal, 1, progress(Some(at(4)), Some(at(90)), false), false, None),
         (RunState::Running, 2, progress(Some(at(4)), None, true), false, Some(&failure)),
         (RunState::Stopping, 2, progress(Some(at(4)), None, true), true, Some(&failure)),
     ];

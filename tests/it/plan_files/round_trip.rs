@@ -315,7 +315,10 @@ fn a_closure_cannot_be_written_and_is_named() {
     let calls = Step::sleep("b", Duration::ZERO).uses("x");
     assert_eq!(error(calls), "step 1 (\"b\"): a step that only waits cannot have a callable");
     let late = Step::sleep_until("b", UNIX_EPOCH + Duration::from_secs(253_402_300_800));
-    assert_eq!(error(late), "step 1 (\"b\"): it sleeps until a time after the year 9999; was another unit meant?");
+    assert_eq!(
+        error(late),
+        "step 1 (\"b\"): it sleeps until a time after the year 9999; was another unit meant?"
+    );
     let factor = named().retry(Retry::none().factor(f64::NAN));
     assert_eq!(error(factor), "the retry factor of step 1 (\"b\") is NaN, which no file can hold");
     let deep = (0..101).fold(Value::Null, |inner, _| json!([inner]));
