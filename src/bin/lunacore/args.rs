@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Retry(Retry),
     /// Decides about the step at which a run is held, or that failed it, and goes on with the run
     Resolve(Resolve),
+    /// Sends a signal to a run, which keeps it until a step takes it
+    Signal(Signal),
     /// Checks a plan file, and tells its steps and what they depend on; or all that is wrong with it
     Check(Check),
     /// Prints the JSON Schema of plan files
@@ -152,6 +154,33 @@ pub(crate) struct Resolve {
     /// The plan goes on without it: its output is null
     #[arg(long)]
     pub(crate) skip: bool,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    #[command(flatten)]
+    pub(crate) secrets: Hidden,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Signal {
+    /// The run, or the beginning of its id
+    pub(crate) run: String,
+    /// The name of the signal
+    pub(crate) name: String,
+    /// What it brings, which becomes the output of the step that takes it: JSON if it can be, and a text otherwise; null by
+    /// default
+    pub(crate) payload: Option<String>,
+    /// Take that from a file, or from stdin if it is -; of a text, the end of its last line is left out
+    #[arg(long, value_name = "FILE", conflicts_with = "payload")]
+    pub(crate) file: Option<PathBuf>,
+    /// Go on with the run
+    #[arg(long)]
+    pub(crate) resume: bool,
     #[command(flatten)]
     pub(crate) source: Source,
     #[command(flatten)]

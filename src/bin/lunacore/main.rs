@@ -70,6 +70,7 @@ fn perform(command: Command, screen: &mut Screen) -> Result<Exit, Failure> {
         Command::Resume(resume) => run::resume(&resume, screen),
         Command::Retry(retry) => run::retry(&retry, screen),
         Command::Resolve(resolve) => run::resolve(&resolve, screen),
+        Command::Signal(signal) => run::signal(&signal, screen),
         Command::Check(check) => check::check(&check, screen),
         Command::Schema => check::schema(screen),
         Command::Callables(callables) => check::callables(callables.json, screen),

@@ -32,7 +32,7 @@ fn every_example_is_a_plan_of_what_the_command_can_call() {
         seen.push(path.file_name().unwrap().to_str().unwrap().to_owned());
     }
     seen.sort();
-    assert_eq!(seen, ["etl.toml", "release_checklist.yaml", "retry_and_fallback.json"]);
+    assert_eq!(seen, ["approval.yaml", "etl.toml", "release_checklist.yaml", "retry_and_fallback.json"]);
 }
 
 #[test]

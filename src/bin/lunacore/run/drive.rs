@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use lunacore::{
     Engine, EngineBuilder, ExecutePlan, PlanRecord, ProjectMemory, Recover, RegistryAllocator,
-    ResolveOutcome, ResolveStep, RetryRun, RunHandle, RunRecord, RunState, Secrets, Shutdown, SkipStep,
-    SqliteStore,
+    ResolveOutcome, ResolveStep, RetryRun, RunHandle, RunRecord, RunState, Secrets, Shutdown, Signal,
+    SkipStep, SqliteStore,
 };
 
 use super::bounds::Guards;
 use super::follow::{Begins, Driver, Ended, Refused};
 use super::rest::Place;
+use super::signal;
 use super::signals::Signals;
 use crate::callables::{self, Ledger};
 use crate::exit::{Exit, Failure};
@@ -34,6 +35,8 @@ pub(crate) enum What {
     Continue(Vec<(RunRecord, PlanRecord)>),
     /// A run that is tried again.
     Retry { retry: Box<RetryRun>, before: Box<RunRecord>, plan: PlanRecord },
+    /// A run that is sent a signal, and goes on.
+    Signal { signal: Box<Signal>, before: Box<RunRecord>, plan: PlanRecord },
     /// A run that goes on once it is decided about its step.
     Decide { decision: Decision, before: Box<RunRecord>, plan: PlanRecord },
 }
@@ -102,6 +105,15 @@ impl Driver<'_> {
             What::Retry { retry, before, plan } => {
                 let begin = async move { Ok(engine.retry_run(*retry).await?) };
                 Ok(self.follow(begin, &plan, Begins::Again(&before), false).await?.exit())
+            }
+            What::Signal { signal, before, plan } => {
+                let run_id = before.run_id.clone();
+                let paused = before.state == RunState::Paused;
+                let begin = async move {
+                    signal::received(&run_id, engine.signal(*signal).await?)?;
+                    Ok(engine.continue_run(&run_id).await?)
+                };
+                Ok(self.follow(begin, &plan, Begins::GoesOn(&before), paused).await?.exit())
             }
             What::Decide { decision, before, plan } => {
                 let begin = decide(engine, decision, &before);

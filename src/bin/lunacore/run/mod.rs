@@ -1,4 +1,4 @@
-//! The commands that run plans: `run`, `resume`, `retry` and `resolve`.
+//! The commands that run plans: `run`, `resume`, `retry`, `resolve` and `signal`.
 
 mod again;
 mod bounds;
@@ -11,6 +11,7 @@ mod plan;
 mod rest;
 mod resume;
 mod set;
+mod signal;
 mod signals;
 mod start;
 
@@ -18,4 +19,5 @@ pub(crate) use again::retry;
 pub(crate) use decide::resolve;
 pub(crate) use plan::load;
 pub(crate) use resume::resume;
+pub(crate) use signal::signal;
 pub(crate) use start::run;
