@@ -503,6 +503,7 @@ fn a_step_waits_for_one_thing() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn every_value_of_another_type_is_told() {
     for (line, expected) in [
         ("id: 5", "3:9: `id` is the number 5, but text is expected; put it in quotes"),
