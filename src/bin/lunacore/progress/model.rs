@@ -81,17 +81,7 @@ impl Model {
 
     /// Takes the next event of the run.
     pub(super) fn tell(&mut self, event: &Event) {
-        if let EventKind::SubscriptionLagged { missed } = event.kind() {
-            self.missed += missed;
-        }
-        if let EventKind::PlanPaused {} = event.kind()
-            && let Some(standing) = self.standing.get_mut(self.done)
-        {
-            *standing = Standing::Paused;
-        }
-        if let EventKind::PlanRetried { completed, .. } = event.kind() {
-            self.done = *completed;
-            self.standing.iter_mut().skip(*completed).for_each(|standing| *standing = Standing::Pending);
+        if self.tell_whole(event.kind()) {
             return;
         }
         let Some(place) = event.task_id().and_then(|id| self.places.get(id)).copied() else { return };
@@ -154,6 +144,24 @@ impl Model {
             _ => return,
         };
         *standing = next;
+    }
+
+    /// Takes what is about no step alone, and answers whether that was all.
+    fn tell_whole(&mut self, kind: &EventKind) -> bool {
+        match kind {
+            EventKind::SubscriptionLagged { missed } => self.missed += missed,
+            EventKind::PlanPaused {} => {
+                if let Some(standing) = self.standing.get_mut(self.done) {
+                    *standing = Standing::Paused;
+                }
+            }
+            EventKind::PlanRetried { completed, .. } => {
+                self.done = *completed;
+                self.standing.iter_mut().skip(*completed).for_each(|standing| *standing = Standing::Pending);
+            }
+            _ => return false,
+        }
+        true
     }
 
     /// The lines worth to be seen: the last steps that are over, the one that the run is at, and the next few.
