@@ -55,6 +55,9 @@ impl Runner {
     async fn gain_a_slot(&mut self) -> Result<(), PlanError> {
         let mut granted = self.ask_for_a_slot();
         loop {
+            if self.watch.leaving.get() != Leaving::No {
+                return Err(left(self.scope.run_id.clone(), RunState::Compensating, SHUT_DOWN));
+            }
             tokio::select! {
                 biased;
                 request = self.request() => drop(self.serve(request).await?),

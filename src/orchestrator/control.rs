@@ -106,7 +106,9 @@ impl ExecutionOrchestrator {
         if let Some(waiting) = self.waiting.get_mut(&ticket)
             && waiting.undoing.is_some()
         {
-            return self.stand_by(ticket);
+            self.stand_by(ticket);
+            // Those behind it may move up.
+            return self.advance(ctx);
         }
         match self.line.withdraw(ticket) {
             Withdrawal::Forgotten => {

@@ -336,4 +336,6 @@ fn finish(
 }
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;

@@ -139,15 +139,16 @@ impl ExecutionOrchestrator {
                 true
             }
         };
-        if waiting.undoing.is_some() {
-            waiting.tell_compensating();
-        }
-        let withdrawn = !waiting.cancels.is_empty() || waiting.is_stopping() || waiting.overdue;
+        let undoes = waiting.undoing.is_some();
+        let withdrawn = !undoes && (!waiting.cancels.is_empty() || waiting.is_stopping() || waiting.overdue);
         if goes_on {
             self.set_alarm(ticket, ctx);
             self.post(ticket, ctx);
         }
         self.line.found(ticket, goes_on);
+        if undoes {
+            self.stand_by(ticket);
+        }
         if withdrawn {
             self.withdraw(ticket, ctx);
         } else {

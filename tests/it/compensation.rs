@@ -197,6 +197,17 @@ async fn each_has_a_retry_policy_of_its_own() {
     }
 }
 
+/// Of all its attempts together, from the first on.
+#[actix::test]
+async fn it_may_take_so_long_and_no_longer() {
+    let kit = Kit::failing("a", u32::MAX);
+    let actors = live(VolatileStore::default(), &virtual_time().await, kit.registry(), 0.5);
+    let retry = Retry::fixed(4 * SECOND).max_attempts(9).budget(10 * SECOND);
+    let steps = [undone("a").compensation_retry(retry), fails()];
+    assert_eq!(compensated(execute(&actors, plan(steps)).await).1, [r#""a" (refused)"#]);
+    assert_eq!(kit.calls(), "do a, undo a 1, undo a 2, undo a 3");
+}
+
 #[actix::test]
 async fn what_cannot_be_undone_keeps_nothing_else_from_it_and_is_told() {
     let clock = virtual_time().await;
@@ -381,12 +392,23 @@ async fn steps_that_were_skipped_are_not_undone() {
     }
 }
 
+#[actix::test]
+async fn nor_are_those_that_were_skipped_a_moment_ago() {
+    let kit = Kit::default();
+    let actors = live(VolatileStore::default(), &virtual_time().await, kit.registry(), 0.5);
+    let skipped = Step::named("s").uses("fail").on_failure(OnFailure::Continue).compensate_named("undo");
+    let (undone, not_undone, _) = compensated(execute(&actors, plan([undone("a"), skipped, fails()])).await);
+    assert_eq!((undone, not_undone.len()), (vec!["a".to_owned()], 0));
+    assert_eq!(kit.calls(), "do a, undo a 1");
+}
+
 #[cfg(feature = "expressions")]
 #[actix::test]
 async fn nor_are_those_whose_condition_was_false() {
     let actors = live(VolatileStore::default(), &virtual_time().await, Kit::default().registry(), 0.5);
     let steps = [undone("a"), undone("b").when("run.id == 'other'"), Step::named("last").uses("fail")];
-    assert_eq!(compensated(execute(&actors, plan(steps)).await).0, ["a"]);
+    let (undone, not_undone, _) = compensated(execute(&actors, plan(steps)).await);
+    assert_eq!((undone, not_undone.len()), (vec!["a".to_owned()], 0));
 }
 
 /// A template is resolved for it as for the step; secrets do not leave.
@@ -703,6 +725,48 @@ async fn a_run_of_closures_is_undone_when_its_plan_is_sent_again() {
     }
 }
 
+/// Its cancellation was acknowledged while its code ran, which is gone with its process.
+#[actix::test]
+async fn a_run_that_was_stopping_is_undone_by_the_next_process() {
+    use lunacore::testing::{Fault, FaultyStore};
+    let clock = virtual_time().await;
+    for disk in Disk::each() {
+        let kit = Kit::default();
+        let steps = |closure: bool| {
+            let first = Step::named("a").uses("do");
+            let note = kit.called.clone();
+            let undo = move || note.note("undone");
+            let first = if closure { first.compensate(undo) } else { first.compensate_named("undo") };
+            plan([first, Step::named("b").uses("stubborn")])
+        };
+        let registry =
+            |trace: &Trace, gate: &Gate| kit.registry().register("stubborn", stubborn(trace, gate));
+        // Behind the restart of the first, which takes two commits.
+        for (closure, id, commits) in [(true, "closure", 4), (false, "named", 2 + 4)] {
+            let (trace, gate) = (Trace::default(), Gate::default());
+            let store = FaultyStore::new(disk.open().await, Fault::Die, commits);
+            let actors = live(store, &clock, registry(&trace, &gate), 0.5);
+            if !closure {
+                reaches(&actors, "closure", RunState::Interrupted).await;
+            }
+            let run = submit(&actors, steps(closure).run_id(id)).await;
+            noted(&trace, "called 1").await;
+            assert_eq!(cancel(&actors, id).await, CancelOutcome::Stopping);
+            gate.open();
+            assert!(matches!(run.await, Err(PlanError::Memory { .. })));
+            bury(actors).await;
+        }
+        let actors = live(disk.open().await, &clock, registry(&Trace::default(), &Gate::default()), 0.5);
+        reaches(&actors, "named", RunState::Compensated).await;
+        let cut = reaches(&actors, "closure", RunState::Interrupted).await;
+        assert!(cut.undoing.unwrap().cancelled && cut.reason.unwrap().contains("was undone by a closure"));
+        let (undone, ..) = compensated(execute(&actors, steps(true).run_id("closure")).await);
+        assert_eq!(undone, ["a"]);
+        assert_eq!(kit.calls(), "do a, do a, undo a 1, undone");
+        bury(actors).await;
+    }
+}
+
 #[actix::test]
 async fn where_nothing_goes_on_by_itself_it_is_undone_once_somebody_asks() {
     let clock = virtual_time().await;
@@ -795,6 +859,84 @@ async fn without_draining_it_is_left_behind_the_attempt_in_flight() {
         assert_eq!(kit.calls(), "do a, do c, slow, undo a 1");
         bury(actors).await;
     }
+}
+
+/// In the line, too: it accepts nothing there, and is left there.
+#[actix::test]
+async fn a_run_that_waits_to_be_undone_is_left_in_the_line() {
+    let clock = virtual_time().await;
+    for disk in Disk::each() {
+        let kit = Kit::hanging("a");
+        let life = async |plans| {
+            let memory = ProjectMemory::with_store(disk.open().await).clock(clock.clone()).start();
+            let bus = EventBus::new().start();
+            let orchestrator =
+                ExecutionOrchestrator::new(bus.clone(), memory.clone(), kit.registry().start());
+            let orchestrator = orchestrator.clock(clock.clone()).max_concurrent_plans(plans).start();
+            Actors { orchestrator, bus, memory }
+        };
+        let of = |id: &str| ExecutePlan::new([undone("a"), Step::named("last").uses("fail")]).run_id(id);
+        let actors = life(2).await;
+        for id in ["r", "s"] {
+            submit(&actors, of(id)).await;
+            reaches(&actors, id, RunState::Compensating).await;
+        }
+        patiently("both", async || kit.keys.all().len() == 2).await;
+        bury(actors).await;
+        // One of them has the only slot.
+        let actors = life(1).await;
+        let waits = submit(&actors, of("s")).await;
+        patiently("the first", async || kit.keys.all().len() == 3).await;
+        let info = status(&actors, "s").await;
+        assert_eq!(
+            (info.state, info.position, info.undoing.unwrap().attempt),
+            (RunState::Compensating, Some(0), 1)
+        );
+        assert_eq!(cancel(&actors, "s").await, CancelOutcome::Compensating);
+        let paused = actors.orchestrator.send(PausePlan(run_id("s"))).await.unwrap().unwrap();
+        assert_eq!(paused, PauseOutcome::Compensating);
+        let resumed = actors.orchestrator.send(ResumePlan(run_id("s"))).await.unwrap().unwrap();
+        assert_eq!(resumed, ResumeOutcome::NotPaused(RunState::Compensating));
+        let retried = actors.orchestrator.send(RetryNow(run_id("s"))).await.unwrap().unwrap();
+        assert_eq!(retried, RetryOutcome::NotWaiting(RunState::Compensating));
+        let report = actors.orchestrator.send(Shutdown::now()).await.unwrap();
+        assert_eq!(report.interrupted, 2);
+        let left = waits.await.unwrap_err().to_string();
+        assert!(
+            left.ends_with("while it was compensating; it goes on from there when it is taken up again"),
+            "{left}"
+        );
+        bury(actors).await;
+        *kit.hangs.lock().unwrap() = None;
+        let actors = life(1).await;
+        for id in ["r", "s"] {
+            reaches(&actors, id, RunState::Compensated).await;
+        }
+        bury(actors).await;
+    }
+}
+
+/// What its input is made of may be gone.
+#[cfg(feature = "expressions")]
+#[actix::test]
+async fn an_input_that_cannot_be_made_any_more_is_a_failure_to_undo() {
+    let clock = virtual_time().await;
+    let (bus, memory) = (EventBus::new().start(), ProjectMemory::in_memory().clock(clock.clone()).start());
+    let there = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let seen = Arc::clone(&there);
+    let read = move |_: &str| seen.load(std::sync::atomic::Ordering::SeqCst).then(|| "seat".to_owned());
+    let orchestrator = ExecutionOrchestrator::new(bus.clone(), memory.clone(), SimpleAllocator.start());
+    let orchestrator = orchestrator.clock(clock).environment(read).start();
+    let actors = Actors { orchestrator, bus, memory };
+    let ends = Step::new("ends", move || {
+        there.store(false, std::sync::atomic::Ordering::SeqCst);
+        Err::<(), _>(StepError::from("no"))
+    });
+    let (first, second) = (Step::new("a", || ()).compensate(|| ()), Step::new("b", || ()).compensate(|| ()));
+    let steps = [first, second.with("${{ env.SEAT }}"), ends];
+    let (undone, not_undone, _) = compensated(execute(&actors, plan(steps)).await);
+    assert_eq!((undone, not_undone.len()), (vec!["a".to_owned()], 1));
+    assert!(not_undone[0].contains("SEAT"), "{not_undone:?}");
 }
 
 #[actix::test]

@@ -430,6 +430,26 @@ async fn a_run_that_is_not_here_finds_its_signals_when_it_goes_on<W: World>() {
     bench.bury(actors).await;
 }
 
+/// Whoever has it go on in the same breath waits until the signal is stored, and the run finds it.
+async fn a_run_that_is_sent_a_signal_goes_on_behind_that<W: World>() {
+    let bench = Bench::<W>::new();
+    let actors = bench.live(plain).await;
+    submit(&actors, "a", [go("decision")]).await;
+    crash(&bench, actors).await;
+    let actors = bench.live(|orchestrator| orchestrator.recover(Recover::None)).await;
+    quiet().await;
+    let told = actors.orchestrator.send(Signal::new(run_id("a"), "go").payload("first"));
+    let run = actors.orchestrator.send(ContinueRun(run_id("a")));
+    assert_eq!(told.await.unwrap().unwrap(), SignalOutcome::Received);
+    assert_eq!(run.await.unwrap().unwrap().await.unwrap(), ["first"]);
+    // One that is over takes none, whoever asks memory.
+    let late = RecordSignal::new(run_id("a"), "go".into(), std::sync::Arc::new(json!(1)));
+    let refused = actors.memory.send(late).await.unwrap().unwrap_err();
+    assert!(matches!(&refused, MemoryError::RunOver { state: RunState::Completed, .. }), "{refused:?}");
+    assert_eq!(history_of(&actors, "a").await.last().unwrap(), "plan.completed");
+    bench.bury(actors).await;
+}
+
 /// Sent before it is known what is unfinished, and with the plan sent again behind it.
 async fn a_signal_right_after_a_restart_is_not_lost<W: World>() {
     for attach in [false, true] {
@@ -945,6 +965,7 @@ frozen! {
     a_signal_to_a_plan_that_is_refused_goes_nowhere
     a_signal_behind_a_plan_that_is_not_the_runs_reaches_the_run
     a_run_that_is_not_here_finds_its_signals_when_it_goes_on
+    a_run_that_is_sent_a_signal_goes_on_behind_that
     a_signal_right_after_a_restart_is_not_lost
     a_run_in_other_hands_takes_no_signal_from_here
     what_cannot_be_a_signal_is_refused

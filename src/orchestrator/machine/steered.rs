@@ -6,7 +6,7 @@ use crate::event::EventKind;
 use crate::run::RunState;
 
 pub(super) fn steered(at: Position, input: Input) -> Option<Decision> {
-    use RunState::{AwaitingSignal, BackingOff, Parked, Paused, Queued, Running, Sleeping, Stopping};
+    use RunState::{AwaitingSignal, BackingOff, Parked, Queued, Running, Sleeping, Stopping};
     let decision = match (at.state, input) {
         (Running, Input::Stop) => {
             let to = Position { state: Stopping, expired: false, ..at };
@@ -22,14 +22,7 @@ pub(super) fn steered(at: Position, input: Input) -> Option<Decision> {
         (Running | Stopping, Input::Pause) if !at.pausing && (at.state == Running || at.expired) => {
             Decision::new(Position { pausing: true, ..at }, said(EventKind::PlanPausing {}))
         }
-        (Paused, Input::Unpause) => {
-            let to = Position { state: Queued, pausing: false, ..at };
-            Decision::new(to, said(EventKind::PlanResumed { completed: at.cursor }))
-        }
-        (Queued | Running | Stopping, Input::Unpause) if at.pausing => {
-            let to = Position { pausing: false, ..at };
-            Decision::new(to, said(EventKind::PlanResumed { completed: at.cursor }))
-        }
+        (_, Input::Unpause) => return unpause(at),
         _ => return None,
     };
     Some(decision)
@@ -38,4 +31,16 @@ pub(super) fn steered(at: Position, input: Input) -> Option<Decision> {
 pub(super) fn pause(at: Position, mut events: Vec<EventKind>) -> Decision {
     events.push(EventKind::PlanPaused {});
     Decision::new(Position { state: RunState::Paused, pausing: true, ..at }, events)
+}
+
+/// A run that is paused goes on, and one that is about to pause does not. What was cancelled meanwhile does neither.
+fn unpause(at: Position) -> Option<Decision> {
+    let state = match at.state {
+        RunState::Paused => RunState::Queued,
+        RunState::Stopping if !at.expired => return None,
+        state @ (RunState::Queued | RunState::Running | RunState::Stopping) if at.pausing => state,
+        _ => return None,
+    };
+    let to = Position { state, pausing: false, ..at };
+    Some(Decision::new(to, said(EventKind::PlanResumed { completed: at.cursor })))
 }

@@ -1,53 +1,15 @@
+use super::testing::{at, completed, decide, failed, failure, go, output, types};
 use super::waits::tests::mixed;
 use super::*;
-use crate::plan::{IntoOutput, Plan, Step};
-use crate::run::FailureKind;
+use crate::plan::{Plan, Step};
 use proptest::prelude::*;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 fn plan(steps: usize) -> CheckedPlan {
     CheckedPlan::new((0..steps).map(|_| Step::unnamed(|| ()).breaker("b")).collect::<Plan>()).unwrap()
 }
 
-pub(super) fn types(decision: &Decision) -> Vec<&str> {
-    decision.events.iter().map(EventKind::event_type).collect()
-}
-
-pub(super) fn output() -> Output {
-    "x".into_output().unwrap()
-}
-
-pub(super) fn failure() -> Arc<StepFailure> {
-    Arc::new(StepFailure::record(FailureKind::Error, &std::io::Error::other("broken")))
-}
-
-pub(super) fn at(second: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(second)
-}
-
-pub(super) fn completed(cancelled: bool) -> Input {
-    Input::Completed { output: output(), cancelled, ahead: Ahead::Go }
-}
-
-pub(super) fn failed(then: Then) -> Input {
-    Input::Failed { failure: failure(), then, escalate: true }
-}
-
-/// Of a run that has nothing to undo.
-fn decide(
-    plan: &CheckedPlan,
-    at: Position,
-    failure: Option<&Arc<StepFailure>>,
-    input: Input,
-) -> Option<Decision> {
-    super::decide(plan, at, &Known { failure, ..Known::default() }, input)
-}
-
 const PARK: Ahead = Ahead::Park { now: UNIX_EPOCH, until: None, behind: Behind::Breaker };
-
-pub(super) fn go(plan: &CheckedPlan, from: Position, input: Input) -> Decision {
-    decide(plan, from, None, input).unwrap()
-}
 
 #[test]
 fn one_commit_a_step_with_the_next_start_in_it() {
@@ -139,6 +101,9 @@ fn a_pause_waits_for_the_attempt_and_for_nothing_else() {
     // In the last step there is nothing left to pause.
     let last = Position { cursor: 2, pausing: true, ..running };
     assert_eq!(go(&plan, last, completed(false)).to.state, RunState::Completed);
+    // One that is cancelled meanwhile goes on no more.
+    let stopping = go(&plan, pausing.to, Input::Stop).to;
+    assert!(stopping.pausing && decide(&plan, stopping, None, Input::Unpause).is_none());
     // Taken back before it came to it.
     let goes_on = go(&plan, pausing.to, Input::Unpause).to;
     assert_eq!(go(&plan, goes_on, completed(false)).to.state, RunState::Running);

@@ -188,11 +188,14 @@ fn cut_off_it_goes_on_where_it_was() {
     assert_eq!(next.attempt, 2, "the attempt that was cut off counts");
 }
 
+/// An input, and where it leads to.
+type Row = (fn() -> Input, [Option<RunState>; 3]);
+
 /// Every other input, in every state that has something to undo, or had.
 #[test]
 fn it_accepts_nothing() {
     let plan = plan(2, &[0]);
-    let inputs: [(fn() -> Input, [Option<RunState>; 3]); 17] = {
+    let inputs: [Row; 17] = {
         use RunState::{Compensated, Compensating, Failed, Interrupted};
         let no = [None; 3];
         [

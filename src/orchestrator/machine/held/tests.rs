@@ -1,34 +1,12 @@
+use super::super::testing::{at, decide, failure, types};
 use super::super::*;
 use super::*;
 use crate::plan::{IntoOutput, OnInterrupted, Plan, Step};
-use crate::run::FailureKind;
-use std::time::{Duration, UNIX_EPOCH};
-
-/// Of a run that has nothing to undo.
-fn decide(
-    plan: &CheckedPlan,
-    at: Position,
-    failure: Option<&Arc<StepFailure>>,
-    input: Input,
-) -> Option<Decision> {
-    super::super::decide(plan, at, &Known { failure, ..Known::default() }, input)
-}
+use std::time::UNIX_EPOCH;
 
 fn plan(on_interrupted: &OnInterrupted) -> CheckedPlan {
     let step = || Step::unnamed(|| ()).on_interrupted(on_interrupted.clone());
     CheckedPlan::new((0..2).map(|_| step()).collect::<Plan>()).unwrap()
-}
-
-fn types(decision: &Decision) -> Vec<&str> {
-    decision.events.iter().map(EventKind::event_type).collect()
-}
-
-fn failure() -> Arc<StepFailure> {
-    Arc::new(StepFailure::record(FailureKind::Error, &std::io::Error::other("broken")))
-}
-
-fn at(second: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(second)
 }
 
 fn in_flight(state: RunState) -> Position {

@@ -1,5 +1,5 @@
-use super::super::tests::{at, completed, failed, go, output, types};
-use super::super::{Input, Then, accept, decide};
+use super::super::testing::{at, completed, decide, failed, go, output, types};
+use super::super::{Input, Then, accept};
 use super::*;
 use crate::plan::{Plan, Step};
 use std::time::Duration;
