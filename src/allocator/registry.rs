@@ -11,7 +11,7 @@ use crate::id::nearest;
 use crate::limits::MAILBOX;
 #[cfg(feature = "plan-files")]
 use crate::plan::Typed;
-use crate::plan::{Callable, IntoCallable, Plan, Step};
+use crate::plan::{Callable, IntoCallable, Plan, Role, Step};
 
 /// The allocator that finds callables by name: a step's own if it has one, else the one registered under the name it
 /// uses.
@@ -126,14 +126,15 @@ impl RegistryAllocator {
         self.callables.get(name)?.input.as_deref().map(InputSchema::schema)
     }
 
-    /// All steps and fallbacks of a plan that cannot be called, each with why; what an orchestrator refuses the plan for is
-    /// the first of them.
+    /// All that a plan's steps call and that cannot be called, each with why: the steps themselves, their fallbacks, what verifies
+    /// and what undoes them. What an orchestrator refuses the plan for is one of them.
     #[must_use]
     pub fn check(&self, plan: &Plan) -> Vec<ResolveError> {
         let mut errors = Vec::new();
         for (index, step) in plan.steps().iter().enumerate() {
-            let fallback = step.fallback_name().and_then(|name| self.find_named(name, step).err());
-            errors.extend(self.find(step).err().into_iter().chain(fallback).map(|source| {
+            let named = Role::ALL.into_iter().filter_map(|role| step.callable_of(role));
+            let others = named.filter_map(|name| self.find_named(name, step).err());
+            errors.extend(self.find(step).err().into_iter().chain(others).map(|source| {
                 let step_id = step.id().map_or_else(|| format!("step_{index}"), str::to_owned);
                 ResolveError { step_id, index, source }
             }));

@@ -85,9 +85,6 @@ impl Runner {
     /// What the template of a step comes to, or what a retry has set; `None` where its input is as it was given.
     #[cfg(feature = "expressions")]
     pub(super) fn input(&self, cursor: usize) -> Result<Option<Arc<Value>>, StepError> {
-        if let Some(input) = self.scope.set_input(cursor) {
-            return Ok(Some(input));
-        }
         self.scope.resolve(cursor)
     }
 

@@ -101,7 +101,8 @@ impl RetryRun {
     }
 
     /// Gives the step that it goes on from this input, in this generation and all after it. It takes the place of that in the
-    /// plan, also of a template; the plan itself, and its fingerprint, stay what they are.
+    /// plan; the plan itself, and its fingerprint, stay what they are. What takes the place of a template (`Step::with`) is a
+    /// template too, and reads no secrets but those that the plan names.
     #[must_use]
     pub fn set_input(mut self, input: impl Into<Value>) -> Self {
         self.set_input = Some(input.into());

@@ -134,17 +134,19 @@ impl RunScope {
         self
     }
 
-    /// The input of a step that is made of what is known now; `None` where it is as it was given.
+    /// The input of a step that is made of what is known now, or that a retry has set; `None` where it is as it was given. What
+    /// takes the place of a template is one too.
     pub(crate) fn resolve(&self, index: usize) -> Result<Option<Arc<Value>>, StepError> {
+        let set = self.set_input(index);
         if !self.plan.has_expressions() {
-            return Ok(None);
+            return Ok(set);
         }
         // Also where this input has none: an earlier step may have left it where this one finds it.
         let secrets = self.secrets()?;
         let Some(step) = self.plan.get(index).filter(|step| step.step.has_template()) else {
-            return Ok(None);
+            return Ok(set);
         };
-        let template = step.step.get_input();
+        let template = set.as_deref().unwrap_or_else(|| step.step.get_input());
         self.evaluate(secrets, None, |sources| expression::resolve(template, sources))
             .map(|input| Some(Arc::new(input)))
     }

@@ -1,9 +1,13 @@
+use std::time::Duration;
+
 use super::inputs::InputType;
-use super::policy::InvalidPolicy;
 #[cfg(feature = "expressions")]
 use crate::expression::InvalidExpression;
 use crate::id::IdFault;
-use crate::limits::{MAX_COMPENSATIONS, MAX_INPUT_BYTES, MAX_JSON_DEPTH, MAX_PLAN_INPUTS, MAX_STEPS};
+use crate::limits::{
+    MAX_COMPENSATIONS, MAX_INPUT_BYTES, MAX_JSON_DEPTH, MAX_PLAN_INPUTS, MAX_STEPS, MAX_WAIT,
+};
+use crate::resilience::InvalidRetry;
 
 /// What is wrong with a plan.
 ///
@@ -147,6 +151,46 @@ pub enum InvalidPlan {
     InputsTooLarge {
         /// Their size.
         bytes: usize,
+    },
+}
+
+/// What is wrong with a step's policy.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidPolicy {
+    /// The retry policy.
+    #[error(transparent)]
+    Retry(#[from] InvalidRetry),
+    /// A limit is zero.
+    #[error("the {what} is 0s, in which nothing can be done; leave it out for none")]
+    Zero {
+        /// Which one.
+        what: &'static str,
+    },
+    /// How often undoing the step is tried.
+    #[error("the retry policy of the compensation is not valid")]
+    CompensationRetry(#[source] InvalidRetry),
+    /// It says how the step is undone, but not by what.
+    #[error(
+        "it says how often or how long undoing is tried, but there is no callable that undoes; add `compensate`"
+    )]
+    NothingUndoes,
+    /// A step that calls nothing, and waits, has something that only a step which calls something can have.
+    #[error("a step that only waits cannot have {what}")]
+    OnlyWaits {
+        /// What it has.
+        what: &'static str,
+    },
+    /// It sleeps until a time that is [too far away](crate::limits::END_OF_TIME) to be told.
+    #[error("it sleeps until a time after the year 9999; was another unit meant?")]
+    TooFar,
+    /// A time is longer than [`MAX_WAIT`].
+    #[error("the {what} is {}, more than {} days; was another unit meant?", humantime::format_duration(*time), MAX_WAIT.as_secs() / 86_400)]
+    TooLong {
+        /// Which one.
+        what: &'static str,
+        /// The time that was given.
+        time: Duration,
     },
 }
 

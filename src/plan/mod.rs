@@ -34,10 +34,12 @@ pub use inputs::{InputType, PlanInput};
 pub use into_callable::IntoCallable;
 #[cfg(feature = "plan-files")]
 pub(crate) use into_callable::marker::Typed;
-pub use invalid::InvalidPlan;
+pub use invalid::{InvalidPlan, InvalidPolicy};
 pub use output::{IntoOutput, Json, Output};
+#[cfg(feature = "plan-files")]
+pub(crate) use policy::UndoneBy;
 pub(crate) use policy::{Compensation, Handling, Interruption, Policy, Role};
-pub use policy::{InvalidPolicy, OnFailure, WhenOpen};
+pub use policy::{OnFailure, WhenOpen};
 pub use record::PlanRecord;
 pub use recourse::{OnInterrupted, Verdict};
 pub(crate) use scope::{RunScope, StagedArtifact};

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::callable::Callable;
 use super::error::StepError;
 use super::into_callable::IntoCallable;
+use super::invalid::InvalidPolicy;
 use super::step::Step;
 use crate::limits::{MAX_WAIT, TIMEOUT_GRACE};
-use crate::resilience::{InvalidRetry, Retry};
+use crate::resilience::Retry;
 
 /// What becomes of a plan when a step has failed for the last time.
 ///
@@ -219,7 +220,7 @@ impl Policy {
         self.retry.check()?;
         let undo = self.compensation.as_ref();
         if let Some(undo) = undo {
-            undo.retry.check()?;
+            undo.retry.check().map_err(InvalidPolicy::CompensationRetry)?;
             if undo.by == UndoneBy::Nothing {
                 return Err(InvalidPolicy::NothingUndoes);
             }
@@ -239,43 +240,6 @@ impl Policy {
         }
         Ok(())
     }
-}
-
-/// What is wrong with a step's policy.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum InvalidPolicy {
-    /// The retry policy.
-    #[error(transparent)]
-    Retry(#[from] InvalidRetry),
-    /// A limit is zero.
-    #[error("the {what} is 0s, in which nothing can be done; leave it out for none")]
-    Zero {
-        /// Which one.
-        what: &'static str,
-    },
-    /// It says how the step is undone, but not by what.
-    #[error(
-        "it says how often or how long undoing is tried, but there is no callable that undoes; add `compensate`"
-    )]
-    NothingUndoes,
-    /// A step that calls nothing, and waits, has something that only a step which calls something can have.
-    #[error("a step that only waits cannot have {what}")]
-    OnlyWaits {
-        /// What it has.
-        what: &'static str,
-    },
-    /// It sleeps until a time that is [too far away](crate::limits::END_OF_TIME) to be told.
-    #[error("it sleeps until a time after the year 9999; was another unit meant?")]
-    TooFar,
-    /// A time is longer than [`MAX_WAIT`].
-    #[error("the {what} is {}, more than {} days; was another unit meant?", humantime::format_duration(*time), MAX_WAIT.as_secs() / 86_400)]
-    TooLong {
-        /// Which one.
-        what: &'static str,
-        /// The time that was given.
-        time: Duration,
-    },
 }
 
 /// # When it fails
@@ -381,7 +345,7 @@ impl Step {
     /// The name of the callable that is called when all has failed, if [there is one](OnFailure::FallbackNamed).
     #[must_use]
     pub fn fallback_name(&self) -> Option<&str> {
-        self.policy()?.named(Role::Fallback).map(|name| &**name)
+        self.callable_of(Role::Fallback)
     }
 
     /// Sends `escalation.needed` when the step has failed for the last time, before whatever follows from that.

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -180,6 +181,47 @@ impl PlanRecord {
     /// The ids of its steps, in order.
     pub fn step_ids(&self) -> impl ExactSizeIterator<Item = &str> {
         self.steps.iter().map(|step| step.id())
+    }
+
+    /// The input of the step with this place, as it was given: of a template, the template. `None` where there is no such step.
+    #[must_use]
+    pub fn input_of(&self, index: usize) -> Option<&Value> {
+        self.steps.get(index).map(|step| &step.input)
+    }
+
+    /// What the step with this place waits for, if it is one that calls nothing.
+    ///
+    /// ```
+    /// use lunacore::{PlanRecord, Step, Wait};
+    ///
+    /// let plan = PlanRecord::of([Step::named("ask"), Step::wait_for_signal("answer", "yes")])?;
+    /// assert_eq!(plan.wait_of(0), None);
+    /// assert_eq!(plan.wait_of(1), Some(&Wait::Signal("yes".into())));
+    /// # Ok::<(), lunacore::InvalidPlan>(())
+    /// ```
+    #[must_use]
+    pub fn wait_of(&self, index: usize) -> Option<&Wait> {
+        self.steps.get(index)?.wait.as_ref()
+    }
+
+    /// The names of the circuit breakers that watch its steps, each once.
+    #[must_use]
+    pub fn breaker_names(&self) -> BTreeSet<&str> {
+        self.breakers().map(|(_, name)| &**name).collect()
+    }
+
+    /// The names of the limits that its steps keep to, each once.
+    ///
+    /// ```
+    /// use lunacore::{PlanRecord, Step};
+    ///
+    /// let plan = PlanRecord::of(["a", "b"].map(|id| Step::named(id).limit("openai").breaker("openai")))?;
+    /// assert!(plan.limit_names().iter().eq(&["openai"]) && plan.breaker_names() == plan.limit_names());
+    /// # Ok::<(), lunacore::InvalidPlan>(())
+    /// ```
+    #[must_use]
+    pub fn limit_names(&self) -> BTreeSet<&str> {
+        self.limits().map(|(_, name)| &**name).collect()
     }
 
     /// How many steps it has.

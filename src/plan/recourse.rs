@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::callable::Callable;
 use super::into_callable::IntoCallable;
-use super::policy::{Compensation, Interruption, InvalidPolicy, Policy, Role, UndoneBy};
+use super::invalid::InvalidPolicy;
+use super::policy::{Compensation, Interruption, Policy, Role, UndoneBy};
 use super::step::Step;
 use super::wait::Wait;
 use crate::limits::{END_OF_TIME, MAX_WAIT};
@@ -100,6 +101,13 @@ impl Step {
         step.change_code(|code| code.verification = verification)
     }
 
+    /// The name of the callable that is asked whether an attempt that was cut off had its effect, if there
+    /// [is one](OnInterrupted::VerifyNamed).
+    #[must_use]
+    pub fn verification_name(&self) -> Option<&str> {
+        self.callable_of(Role::Verification)
+    }
+
     /// How the step is undone when its plan fails, or is cancelled, after it has completed.
     ///
     /// Completed steps that can be undone are, from the last to the first, before the run is over. The callable reads what its
@@ -152,11 +160,16 @@ impl Step {
     /// The name of the callable that undoes the step, if it was given [by name](Self::compensate_named).
     #[must_use]
     pub fn compensation_name(&self) -> Option<&str> {
-        self.policy()?.named(Role::Compensation).map(|name| &**name)
+        self.callable_of(Role::Compensation)
+    }
+
+    /// The name of what the step leaves to the allocator besides what it does.
+    pub(crate) fn callable_of(&self, role: Role) -> Option<&str> {
+        self.policy()?.named(role).map(|name| &**name)
     }
 
     /// Checks that a step which only waits has nothing that it cannot have.
-    pub(super) fn check_wait(&self) -> Result<(), InvalidPolicy> {
+    pub(crate) fn check_wait(&self) -> Result<(), InvalidPolicy> {
         let default = Policy::default();
         let policy = self.policy().unwrap_or(&default);
         let Some(wait) = self.wait() else { return Ok(()) };
@@ -170,14 +183,17 @@ impl Step {
         {
             return Err(InvalidPolicy::TooFar);
         }
-        let times = policy.timeout.or(policy.total_timeout).is_some() && !matches!(wait, Wait::Signal(_));
+        let ends = !matches!(wait, Wait::Signal(_));
         let found = [
             ("a callable", self.record().uses.is_some()),
             ("an input", self.record().template || !self.get_input().is_null()),
             ("a retry policy", policy.retry != default.retry || policy.retry_if),
-            ("a timeout: it ends when it says", times),
+            ("a call in place", self.is_inline()),
+            ("a timeout: it ends when it says", ends && policy.timeout.is_some()),
+            ("a total timeout: it ends when it says", ends && policy.total_timeout.is_some()),
             ("a grace", policy.grace.is_some()),
             ("a circuit breaker", policy.breaker.is_some()),
+            ("a rule for an open breaker", policy.when_open != default.when_open),
             ("a limit", policy.limit.is_some()),
             ("a rule for when it is cut off", policy.on_interrupted != default.on_interrupted),
             ("a compensation", policy.compensation.is_some()),

@@ -87,6 +87,24 @@ pub enum PlanFileFault {
         /// What to write instead.
         hint: String,
     },
+    /// A time that is none.
+    #[error("{what} is {found}; write a time in UTC, such as 2026-12-24T18:00:00Z")]
+    #[non_exhaustive]
+    Moment {
+        /// The place, such as `` `sleep_until` ``.
+        what: &'static str,
+        /// What stands there.
+        found: String,
+    },
+    /// A step that is to wait for two things.
+    #[error("a step waits for one thing, and this one has {first:?} and {second:?}; make two steps of it")]
+    #[non_exhaustive]
+    WaitsTwice {
+        /// The key that comes first.
+        first: &'static str,
+        /// The key that comes second.
+        second: &'static str,
+    },
     /// A number that is out of its range.
     #[error("{what} is {found}, but {expected} is expected")]
     #[non_exhaustive]

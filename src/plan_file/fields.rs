@@ -1,7 +1,7 @@
 //! Reading values of one type each, and telling of those that are not.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 
@@ -185,6 +185,19 @@ impl<'a> Faults<'a> {
         };
         self.add(node.at, PlanFileFault::Duration { what, found: node.kind(), hint });
         None
+    }
+
+    /// A time in UTC.
+    pub(super) fn moment(&mut self, node: &Node, what: &'static str) -> Option<SystemTime> {
+        let Content::Text(text) = &node.content else {
+            self.type_error(node, what, "a time", "; write it as text, such as \"2026-12-24T18:00:00Z\"");
+            return None;
+        };
+        let time = humantime::parse_rfc3339(text).ok();
+        if time.is_none() {
+            self.add(node.at, PlanFileFault::Moment { what, found: node.kind() });
+        }
+        time
     }
 
     pub(super) fn count(&mut self, node: &Node, what: &'static str) -> Option<u32> {

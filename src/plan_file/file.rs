@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::{load, locate, read, read_json, read_toml, read_yaml};
 use crate::allocator::{AllocatorError, InputFault, ResolveError};
 use crate::id::{nearest, shorten};
 use crate::limits::{MAX_PLAN_FILE_BYTES, MAX_PLAN_FILE_PROBLEMS};
-use crate::plan::Plan;
+use crate::plan::{Plan, Role, Step};
 
 /// A plan together with the text that it was read from, so that what is found wrong with it later is told with its place.
 ///
@@ -124,7 +125,8 @@ impl PlanFile {
         self.path.as_deref()
     }
 
-    /// Checks that every step, and every fallback, uses a callable with one of these names.
+    /// Checks that every step, and whatever a step has besides (a fallback, what verifies it, what undoes it), uses a callable
+    /// with one of these names.
     ///
     /// # Errors
     /// [`PlanFileError::Invalid`] with each that does not, and where it stands.
@@ -132,53 +134,46 @@ impl PlanFile {
         let known: std::collections::BTreeSet<&str> = names.into_iter().collect();
         let mut unknown = Vec::new();
         for (index, step) in self.plan.steps().iter().enumerate() {
-            let used = [(step.callable_name(), false), (step.fallback_name(), true)];
-            let missing = used.into_iter().filter_map(|(name, fallback)| Some((name?, fallback)));
-            unknown.extend(missing.filter(|(name, _)| !known.contains(name)).map(|(name, fallback)| {
+            let missing = used(step).filter(|(_, name)| !known.contains(name));
+            unknown.extend(missing.map(|(role, name)| {
                 let step_id = step.id().unwrap_or_default().to_owned();
                 let similar = nearest(name, known.iter().copied()).map(str::to_owned);
-                let name = shorten(name);
-                let source = AllocatorError::NotRegistered { step_id: step_id.clone(), name, similar };
-                (ResolveError { step_id, index, source }, fallback)
+                let source = AllocatorError::NotRegistered { step_id, name: shorten(name), similar };
+                (locate::callable(index, role), PlanFileFault::Callable(source))
             }));
         }
-        if unknown.is_empty() {
-            return Ok(());
-        }
-        Err(self.tell(unknown.into_iter().map(|(error, fallback)| {
-            (locate::callable(&error, fallback), PlanFileFault::Callable(error.source))
-        })))
+        if unknown.is_empty() { Ok(()) } else { Err(self.tell(unknown.into_iter())) }
     }
 
     /// An error that tells where in the file these stand: what an allocator has found.
     #[must_use]
     pub fn locate(&self, errors: impl IntoIterator<Item = ResolveError>) -> PlanFileError {
+        let mut told = HashMap::new();
         self.tell(errors.into_iter().flat_map(|error| {
-            let fallback = self.is_fallback(&error);
-            match error.source {
+            let ResolveError { index, source, .. } = error;
+            match source {
                 // Each part of an input has a place of its own.
                 AllocatorError::Input { step_id, name, faults } => {
                     let one = |fault: InputFault| {
-                        let way = locate::input(error.index, &fault.path);
+                        let way = locate::input(index, &fault.path);
                         let (step_id, name) = (step_id.clone(), name.clone());
                         let source = AllocatorError::Input { step_id, name, faults: vec![fault] };
                         (way, PlanFileFault::Callable(source))
                     };
                     faults.into_iter().map(one).collect()
                 }
-                _ => vec![(locate::callable(&error, fallback), PlanFileFault::Callable(error.source))],
+                AllocatorError::NotRegistered { ref name, .. } => {
+                    // A name that the step has several times is told of as often, in the same order.
+                    let before: &mut usize = told.entry((index, name.clone())).or_default();
+                    let step = self.plan.steps().get(index);
+                    let same = step.into_iter().flat_map(used).filter(|(_, used)| used == name);
+                    let role = same.map(|(role, _)| role).nth(*before).flatten();
+                    *before += 1;
+                    vec![(locate::callable(index, role), PlanFileFault::Callable(source))]
+                }
+                _ => vec![(locate::step(index, &["with"]), PlanFileFault::Callable(source))],
             }
         }))
-    }
-
-    /// Whether the name that was not found is that of the step's fallback.
-    fn is_fallback(&self, error: &ResolveError) -> bool {
-        match (&error.source, self.plan.steps().get(error.index)) {
-            (AllocatorError::NotRegistered { name, .. }, Some(step)) => {
-                step.fallback_name() == Some(name) && step.callable_name() != Some(name)
-            }
-            _ => false,
-        }
     }
 
     fn tell(&self, wrong: impl Iterator<Item = (Vec<Segment>, PlanFileFault)>) -> PlanFileError {
@@ -229,6 +224,14 @@ impl Plan {
     pub fn from_text(text: &str, format: PlanFormat) -> Result<Self, PlanFileError> {
         PlanFile::from_text(text, format).map(PlanFile::into_plan)
     }
+}
+
+/// The names of the callables that a step leaves to an allocator: its own first, which has no role.
+fn used(step: &Step) -> impl Iterator<Item = (Option<Role>, &str)> {
+    // One that only waits calls nothing.
+    let own = step.callable_name().filter(|_| step.wait().is_none()).map(|name| (None, name));
+    let others = Role::ALL.into_iter().filter_map(|role| Some((Some(role), step.callable_of(role)?)));
+    own.into_iter().chain(others)
 }
 
 fn parse(text: &str, format: PlanFormat) -> Result<Node, Vec<Syntax>> {

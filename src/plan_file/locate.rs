@@ -1,8 +1,7 @@
 //! Where in a file that stands which a check of the plan complains about.
 
 use super::node::Segment;
-use crate::allocator::{AllocatorError, ResolveError};
-use crate::plan::{InvalidPlan, InvalidPolicy};
+use crate::plan::{InvalidPlan, InvalidPolicy, Role};
 use crate::resilience::InvalidRetry;
 
 /// The way to what is wrong; `None` for what the reader has told of already.
@@ -54,19 +53,44 @@ fn segments(place: &str) -> Vec<Segment> {
     }
 }
 
-fn step(index: usize, keys: &[&str]) -> Vec<Segment> {
+pub(super) fn step(index: usize, keys: &[&str]) -> Vec<Segment> {
     let keys = keys.iter().map(|key| Segment::from(*key));
     [Segment::from("steps"), Segment::from(index)].into_iter().chain(keys).collect()
 }
 
 fn policy(fault: &InvalidPolicy) -> Vec<&'static str> {
     match fault {
-        InvalidPolicy::Zero { what } | InvalidPolicy::TooLong { what, .. } => vec![what],
-        InvalidPolicy::OnlyWaits { .. } => Vec::new(),
+        InvalidPolicy::Zero { what } | InvalidPolicy::TooLong { what, .. } => match *what {
+            "timeout of the compensation" => vec!["compensate", "timeout"],
+            what => vec![what],
+        },
+        InvalidPolicy::OnlyWaits { what } => beyond_waiting(what).into_iter().collect(),
         InvalidPolicy::TooFar => vec!["sleep_until"],
         InvalidPolicy::NothingUndoes => vec!["compensate"],
+        InvalidPolicy::CompensationRetry(fault) => vec!["compensate", "retry", retry(fault)],
         InvalidPolicy::Retry(fault) => vec!["retry", retry(fault)],
     }
+}
+
+/// The key that a step which only waits cannot have.
+fn beyond_waiting(what: &str) -> Option<&'static str> {
+    let keys = [
+        ("a callable", "uses"),
+        ("an input", "with"),
+        ("a retry policy", "retry"),
+        ("a call in place", "inline"),
+        ("a timeout", "timeout"),
+        ("a total timeout", "total_timeout"),
+        ("a grace", "grace"),
+        ("a circuit breaker", "breaker"),
+        ("a rule for an open breaker", "when_open"),
+        ("a limit", "limit"),
+        ("a rule for when it is cut off", "on_interrupted"),
+        ("a compensation", "compensate"),
+    ];
+    // What comes after a colon says why.
+    let what = what.split(':').next().unwrap_or_default();
+    keys.into_iter().find_map(|(known, key)| (known == what).then_some(key))
 }
 
 fn retry(fault: &InvalidRetry) -> &'static str {
@@ -80,12 +104,14 @@ fn retry(fault: &InvalidRetry) -> &'static str {
     }
 }
 
-/// The way to the name of a callable that cannot be found.
-pub(super) fn callable(error: &ResolveError, fallback: bool) -> Vec<Segment> {
-    match &error.source {
-        _ if fallback => step(error.index, &["on_failure", "fallback"]),
-        AllocatorError::NotRegistered { .. } => step(error.index, &["uses"]),
-        _ => step(error.index, &["with"]),
+/// The way to the name of a callable that cannot be found: that of the step itself, or one that it has besides.
+pub(super) fn callable(index: usize, role: Option<Role>) -> Vec<Segment> {
+    match role {
+        None => step(index, &["uses"]),
+        Some(Role::Fallback) => step(index, &["on_failure", "fallback"]),
+        Some(Role::Verification) => step(index, &["on_interrupted", "verify"]),
+        // Where the name alone stands, the way ends there.
+        Some(Role::Compensation) => step(index, &["compensate", "uses"]),
     }
 }
 

@@ -14,12 +14,15 @@ mod locate;
 mod node;
 mod read;
 mod read_json;
+mod read_step;
 mod read_toml;
 mod read_yaml;
 mod schema;
 mod source;
 mod syntax;
 mod write;
+mod write_retry;
+mod write_step;
 
 pub use error::{PlanFileError, PlanFileProblem};
 pub use fault::PlanFileFault;

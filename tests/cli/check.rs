@@ -121,11 +121,43 @@ fn callables_are_told_with_their_inputs() {
     let dir = std::path::Path::new(".");
     let told = json_lines(&out(dir, &["callables", "--json"]));
     let names: Vec<&str> = told.iter().map(|about| about["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["fail", "file.read", "file.write", "noop", "shell", "sleep"]);
+    assert_eq!(
+        names,
+        ["fail", "file.read", "file.write", "noop", "shell", "shell.check", "shell.undo", "sleep"]
+    );
     assert!(told.iter().all(|about| about["description"].as_str().is_some_and(|text| text.ends_with('.'))));
     assert_eq!(told[1]["input"]["properties"]["path"]["type"], "string");
     let text = out(dir, &["callables"]);
     for line in ["\nfile.read\n", "\n    path (string, required): ", "\nnoop\n  Returns its input.\n"] {
         assert!(text.contains(line), "{line:?}: {text}");
     }
+}
+
+#[test]
+fn what_a_step_waits_for_stands_where_others_have_their_callable() {
+    let plan = json!({ "steps": [
+        { "id": "a", "uses": "shell", "with": { "script": "", "undo": "" }, "compensate": "shell.undo" },
+        { "id": "b", "sleep": "90s" },
+        { "id": "c", "sleep_until": "2026-12-24T18:00:00Z" },
+        { "id": "d", "wait_for_signal": "go" },
+    ] });
+    let dir = folder(&[("plan.json", plan)]);
+    let expected = "\
+STEP  USES                               NEEDS  WHEN
+a     shell                              -
+b     sleep: 1m 30s                      -
+c     sleep_until: 2026-12-24T18:00:00Z  -
+d     wait_for_signal: go                -
+";
+    assert_eq!(out(dir.path(), &["check", "plan.json"]), expected);
+    let told: Value = serde_json::from_str(&out(dir.path(), &["check", "plan.json", "--json"])).unwrap();
+    let expected = json!([
+        { "id": "a", "uses": "shell", "needs": [], "compensate": "shell.undo" },
+        { "id": "b", "sleep": "1m 30s", "needs": [] },
+        { "id": "c", "sleep_until": "2026-12-24T18:00:00Z", "needs": [] },
+        { "id": "d", "wait_for_signal": "go", "needs": [] },
+    ]);
+    assert_eq!(told["steps"], expected);
+    let drawn = out(dir.path(), &["check", "plan.json", "--mermaid"]);
+    assert!(drawn.contains("    s1[\"b<br/>sleep: 1m 30s\"]\n"), "{drawn}");
 }

@@ -441,7 +441,8 @@ fn completions_and_help_know_every_command() {
     let dir = Path::new(".");
     let help = out(dir, &["--help"]);
     assert!(help.contains("Exit codes:\n  0    done"), "{help}");
-    let commands = ["list", "show", "events", "artifacts", "cancel", "completions"];
+    let commands =
+        ["list", "show", "events", "artifacts", "cancel", "completions", "retry", "resolve", "signal"];
     let script = out(dir, &["completions", "bash"]);
     for command in commands {
         assert!(help.contains(&format!("\n  {command} ")), "{command}");

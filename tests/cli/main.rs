@@ -10,8 +10,12 @@
 
 mod check;
 mod gc;
+mod guards;
 mod inspect;
+mod repair;
 mod run;
 mod secrets;
 mod support;
 mod terminal;
+mod undo;
+mod waits;

@@ -225,7 +225,7 @@ fn inputs_reach_the_steps_and_their_types_are_checked() {
 fn a_store_that_somebody_has_ends_with_3_and_says_who() {
     let dir = folder(&[("plan.json", waiting("w"))]);
     let holder = start(dir.path(), &["run", "plan.json"], 2);
-    for args in [&["run", "plan.json"][..], &["resume"], &["cancel", "0"]] {
+    for args in [&["run", "plan.json"][..], &["resume"], &["cancel", "0"], &["retry", "0"]] {
         let message = error(dir.path(), 3, args);
         assert!(message.contains(&format!("in use by process {} since", holder.0.id())), "{message}");
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use lunacore::{
     Engine, ExecutePlan, Get, OnFailure, Output, PlanError, ProjectMemory, RecordedError, RegistryAllocator,
-    Retry, RetryOutcome, RunState, SecretError, Secrets, Shutdown, Step, StepContext, StepError,
+    Retry, RetryOutcome, RetryRun, RunState, SecretError, Secrets, Shutdown, Step, StepContext, StepError,
     SubscribeStream,
 };
 use serde_json::{Value, json};
@@ -364,4 +364,33 @@ async fn a_panic_of_what_a_cancelled_step_leaves_is_logged_without_the_secret() 
         "{said:?}"
     );
     assert!(!said.iter().any(|line| leaks(line)), "{said:?}");
+}
+
+#[actix::test]
+async fn an_input_that_a_retry_sets_may_read_secrets_and_hides_them_too() {
+    let registry = RegistryAllocator::new().register("length", |ctx: StepContext| {
+        let input: String = ctx.input()?;
+        // What a script may know by itself.
+        if input.contains("nothing") {
+            return Err(StepError::from("nothing to count"));
+        }
+        Ok::<_, StepError>(format!("{} in {input}, {CANARY}", input.chars().count()))
+    });
+    let engine = Engine::builder().allocator(registry).secrets(given()).start().unwrap();
+    for (id, set, expected) in [
+        ("template", "now ${{ secrets.TOKEN }}", "18 in now ***, ***"),
+        ("literal", "seven..", "7 in seven.., ***"),
+    ] {
+        let step = Step::named("length").with("nothing: ${{ secrets.TOKEN }}");
+        engine.execute(ExecutePlan::new([step]).run_id(id)).await.unwrap_err();
+        let run = engine.retry_run(RetryRun::new(run_id(id)).set_input(set)).await.unwrap();
+        assert_eq!(run.await.unwrap(), [expected], "{id}");
+    }
+    // Where the plan has no template, text that looks like one is text.
+    engine
+        .execute(ExecutePlan::new([Step::named("length").input("nothing")]).run_id("data"))
+        .await
+        .unwrap_err();
+    let run = engine.retry_run(RetryRun::new(run_id("data")).set_input("${{ 1 }}")).await.unwrap();
+    assert_eq!(run.await.unwrap()[0].as_str().unwrap().split(',').next(), Some("8 in ${{ 1 }}"));
 }

@@ -15,6 +15,7 @@ Exit codes:
   3    the store cannot be opened, is in use by another process, or failed; or the output cannot be written
   4    the run was cancelled
   5    the run was cut off, or cannot go on by itself; it is in the store as it was
+  6    the run waits, for a signal, for somebody's decision or for its time; it can go on from the store
   130  ended at once, by a second Ctrl-C";
 
 /// Runs plans of steps, and shows what a store holds.
@@ -36,6 +37,12 @@ pub(crate) enum Command {
     Run(Run),
     /// Goes on with runs that were cut off, from the plans that are stored with them
     Resume(Resume),
+    /// Tries a run again that failed, was cancelled or cut off, or is held: from the step at which it stands, or one before it
+    Retry(Retry),
+    /// Decides about the step at which a run is held, or that failed it, and goes on with the run
+    Resolve(Resolve),
+    /// Sends a signal to a run, which keeps it until a step takes it
+    Signal(Signal),
     /// Checks a plan file, and tells its steps and what they depend on; or all that is wrong with it
     Check(Check),
     /// Prints the JSON Schema of plan files
@@ -80,6 +87,8 @@ pub(crate) struct Run {
     pub(crate) in_memory: bool,
     #[command(flatten)]
     pub(crate) secrets: Hidden,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
     /// Print the outputs as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -97,9 +106,102 @@ pub(crate) struct Resume {
     pub(crate) source: Source,
     #[command(flatten)]
     pub(crate) secrets: Hidden,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
     /// Show no progress
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Retry {
+    /// The run, or the beginning of its id
+    pub(crate) run: String,
+    /// Begin with this step; results of the steps before it are kept
+    #[arg(long, value_name = "STEP")]
+    pub(crate) from: Option<String>,
+    /// Change the input of the step that it begins with: a member, by its name or by a path such as headers.accept or
+    /// items.0; the value is JSON if it can be, and a text otherwise
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub(crate) set: Vec<String>,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    #[command(flatten)]
+    pub(crate) secrets: Hidden,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+#[group(id = "how", required = true, multiple = false, args = ["completed", "rerun", "failed", "skip"])]
+pub(crate) struct Resolve {
+    /// The run, or the beginning of its id
+    pub(crate) run: String,
+    /// The step; the one that the run is held at, or that failed it, if it is not given
+    pub(crate) step: Option<String>,
+    /// It had its effect: it counts as completed, with this output, which is JSON if it can be, and a text otherwise; null
+    /// by default
+    #[arg(long, value_name = "OUTPUT", num_args = 0..=1, default_missing_value = "null")]
+    pub(crate) completed: Option<String>,
+    /// It had none: it is called again
+    #[arg(long)]
+    pub(crate) rerun: bool,
+    /// It failed for good, for this reason, and so does the plan
+    #[arg(long, value_name = "REASON")]
+    pub(crate) failed: Option<String>,
+    /// The plan goes on without it: its output is null
+    #[arg(long)]
+    pub(crate) skip: bool,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    #[command(flatten)]
+    pub(crate) secrets: Hidden,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Signal {
+    /// The run, or the beginning of its id
+    pub(crate) run: String,
+    /// The name of the signal
+    pub(crate) name: String,
+    /// What it brings, which becomes the output of the step that takes it: JSON if it can be, and a text otherwise; null by
+    /// default
+    pub(crate) payload: Option<String>,
+    /// Take that from a file, or from stdin if it is -; of a text, the end of its last line is left out
+    #[arg(long, value_name = "FILE", conflicts_with = "payload")]
+    pub(crate) file: Option<PathBuf>,
+    /// Go on with the run
+    #[arg(long)]
+    pub(crate) resume: bool,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    #[command(flatten)]
+    pub(crate) secrets: Hidden,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// What the limits are that steps name.
+#[derive(Debug, Args)]
+pub(crate) struct Bounds {
+    /// Bounds the steps that keep to the limit NAME: 60/1m lets 60 attempts start in a minute, evenly; 60/1m+10 with a burst of 10;
+    /// 4 lets 4 be under way at a time, and 4,60/1m is both. Without this, a limit lets one be under way at a time
+    #[arg(long = "limit", value_name = "NAME=LIMIT")]
+    pub(crate) limits: Vec<String>,
 }
 
 /// Where `secrets.NAME` is.

@@ -1,6 +1,6 @@
 //! `lunacore check`, `schema` and `callables`: what can be said without running anything.
 
-use lunacore::{Plan, Step};
+use lunacore::{Plan, Step, Wait};
 use serde_json::{Value, json};
 
 use crate::args::Check;
@@ -61,12 +61,30 @@ fn table(plan: &Plan, screen: &mut Screen) -> Result<(), Failure> {
         let needs = step.references().join(", ");
         steps.add(vec![
             fit(step.id().unwrap_or_default(), SHOWN, screen.style),
-            fit(step.callable_name().unwrap_or_default(), SHOWN, screen.style),
+            fit(&does(step), SHOWN, screen.style),
             if needs.is_empty() { "-".to_owned() } else { fit(&needs, SHOWN, screen.style) },
             clean(step.condition().unwrap_or_default()),
         ]);
     }
     steps.write(screen)
+}
+
+/// What a step waits for that calls nothing, as a plan file says it.
+fn waits(step: &Step) -> Option<(&'static str, String)> {
+    match step.wait()? {
+        Wait::Sleep(time) => Some(("sleep", humantime::format_duration(*time).to_string())),
+        Wait::Until(time) => Some(("sleep_until", humantime::format_rfc3339(*time).to_string())),
+        Wait::Signal(name) => Some(("wait_for_signal", name.as_ref().to_owned())),
+        _ => None,
+    }
+}
+
+/// The callable that a step uses, or what it waits for.
+fn does(step: &Step) -> String {
+    match waits(step) {
+        Some((key, value)) => format!("{key}: {value}"),
+        None => step.callable_name().unwrap_or_default().to_owned(),
+    }
 }
 
 fn as_json(plan: &Plan) -> Value {
@@ -80,12 +98,17 @@ fn as_json(plan: &Plan) -> Value {
         }))
     });
     let step = |step: &Step| {
-        without_nulls(json!({
+        let mut told = json!({
             "id": step.id(),
-            "uses": step.callable_name(),
             "when": step.condition(),
             "needs": step.references(),
-        }))
+            "compensate": step.compensation_name(),
+        });
+        match waits(step) {
+            Some((key, value)) => told[key] = value.into(),
+            None => told["uses"] = step.callable_name().into(),
+        }
+        without_nulls(told)
     };
     without_nulls(json!({
         "name": plan.get_name(),
@@ -101,7 +124,7 @@ fn mermaid(plan: &Plan, screen: &mut Screen) -> Result<(), Failure> {
     let place = |id: &str| plan.steps().iter().position(|step| step.id() == Some(id));
     for (index, step) in plan.steps().iter().enumerate() {
         let id = label(step.id().unwrap_or_default());
-        let uses = label(step.callable_name().unwrap_or_default());
+        let uses = label(&does(step));
         let text = if id == uses { id } else { format!("{id}<br/>{uses}") };
         // A condition makes a step that may be left out.
         let node = match step.condition() {

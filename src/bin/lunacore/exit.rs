@@ -16,6 +16,7 @@ pub(crate) enum Exit {
     Store = 3,
     Cancelled = 4,
     Interrupted = 5,
+    Waits = 6,
     Killed = 130,
 }
 

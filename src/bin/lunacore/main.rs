@@ -10,6 +10,7 @@
 //! | 3 | the store cannot be opened, is in use by another process, or failed; or the output cannot be written |
 //! | 4 | the run was cancelled |
 //! | 5 | the run was cut off, or cannot go on by itself; it is in the store as it was |
+//! | 6 | the run waits, for a signal, for somebody's decision or for its time; it can go on from the store |
 //! | 130 | ended at once, by a second Ctrl-C |
 //!
 //! Output that nobody reads any more (`lunacore list | head -1`) is no failure.
@@ -29,6 +30,7 @@ mod screen;
 mod store;
 mod table;
 mod times;
+mod words;
 
 use std::process::ExitCode;
 
@@ -67,6 +69,9 @@ fn perform(command: Command, screen: &mut Screen) -> Result<Exit, Failure> {
     match command {
         Command::Run(run) => run::run(&run, screen),
         Command::Resume(resume) => run::resume(&resume, screen),
+        Command::Retry(retry) => run::retry(&retry, screen),
+        Command::Resolve(resolve) => run::resolve(&resolve, screen),
+        Command::Signal(signal) => run::signal(&signal, screen),
         Command::Check(check) => check::check(&check, screen),
         Command::Schema => check::schema(screen),
         Command::Callables(callables) => check::callables(callables.json, screen),

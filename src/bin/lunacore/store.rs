@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lunacore::{Reader, RunId, RunRecord, SqliteStore};
+use lunacore::{PlanRecord, Reader, RunId, RunRecord, SqliteStore};
 
 use crate::exit::Failure;
 use crate::screen::clean;
@@ -48,6 +48,12 @@ pub(crate) fn find_run(reader: &dyn Reader, text: &str) -> Result<RunRecord, Fai
         Ok(())
     })?;
     search.found()
+}
+
+/// The plan of a run. Without it there is nothing to go on with.
+pub(crate) fn plan_of(reader: &dyn Reader, run: &RunRecord) -> Result<PlanRecord, Failure> {
+    let plan = reader.plan(&run.run_id)?;
+    plan.ok_or_else(|| Failure::invalid(format!("the plan of run {} is not kept any more", run.run_id)))
 }
 
 /// Looks for a run by the beginning of its id, and remembers what looks alike.

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use lunacore::PlanFile;
 
-const CALLABLES: [&str; 6] = ["shell", "file.read", "file.write", "sleep", "noop", "fail"];
+const CALLABLES: [&str; 8] =
+    ["shell", "shell.check", "shell.undo", "file.read", "file.write", "sleep", "noop", "fail"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/plans")
@@ -31,7 +32,7 @@ fn every_example_is_a_plan_of_what_the_command_can_call() {
         seen.push(path.file_name().unwrap().to_str().unwrap().to_owned());
     }
     seen.sort();
-    assert_eq!(seen, ["etl.toml", "release_checklist.yaml", "retry_and_fallback.json"]);
+    assert_eq!(seen, ["approval.yaml", "etl.toml", "release_checklist.yaml", "retry_and_fallback.json"]);
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Every key, every default, and where problems are told to be.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use lunacore::PlanFormat::{Json, Toml, Yaml};
 use lunacore::{
-    AllocatorError, Jitter, OnFailure, Plan, PlanFile, PlanFileFault, PlanFormat, PlanInput, PlanRecord,
-    Resolve, ResolveError, Retry, Step, WhenOpen,
+    AllocatorError, Jitter, OnFailure, OnInterrupted, Plan, PlanFile, PlanFileFault, PlanFormat, PlanInput,
+    PlanRecord, RegistryAllocator, Resolve, ResolveError, Retry, Step, WhenOpen,
 };
 use serde_json::{Map, Value, json};
 
@@ -39,13 +39,30 @@ steps:
     grace: 0s
     breaker: upstream
     when_open: fail
+    limit: http
     on_failure: { fallback: cache.get }
     escalate_on_failure: true
+    on_interrupted: { verify: http.seen }
+    compensate: { uses: http.undo, retry: { max_attempts: 2, delay: 1m }, timeout: 10s }
   - id: count
     when: ${{ steps.fetch.output.ok }}
     retry: 5
     on_failure: continue
-  - { id: last, when: true, when_open: park, on_failure: abort, inline: false, escalate_on_failure: false }
+    on_interrupted: hold
+    compensate: forget
+  - id: cool
+    sleep: 1m 30s
+    when: ${{ steps.fetch.output.ok }}
+    on_failure: hold
+  - { id: eve, sleep_until: "2026-12-24T18:00:00.25Z", agent: santa }
+  - { id: ask, wait_for_signal: decision, timeout: 3days, total_timeout: 4days, on_failure: { fallback: cache.get } }
+  - id: last
+    when: true
+    when_open: park
+    on_failure: abort
+    inline: false
+    escalate_on_failure: false
+    on_interrupted: rerun
 "#;
 
 const WHOLE_TOML: &str = r#"
@@ -70,8 +87,15 @@ total_timeout = "5m"
 grace = "0s"
 breaker = "upstream"
 when_open = "fail"
+limit = "http"
 on_failure.fallback = "cache.get"
 escalate_on_failure = true
+on_interrupted.verify = "http.seen"
+
+[steps.compensate]
+uses = "http.undo"
+retry = { max_attempts = 2, delay = "1m" }
+timeout = "10s"
 
 [steps.retry]
 max_attempts = 7
@@ -88,6 +112,26 @@ id = "count"
 when = "${{ steps.fetch.output.ok }}"
 retry = 5
 on_failure = "continue"
+on_interrupted = "hold"
+compensate = "forget"
+
+[[steps]]
+id = "cool"
+sleep = "1m 30s"
+when = "${{ steps.fetch.output.ok }}"
+on_failure = "hold"
+
+[[steps]]
+id = "eve"
+sleep_until = "2026-12-24T18:00:00.25Z"
+agent = "santa"
+
+[[steps]]
+id = "ask"
+wait_for_signal = "decision"
+timeout = "3days"
+total_timeout = "4days"
+on_failure.fallback = "cache.get"
 
 [[steps]]
 id = "last"
@@ -111,9 +155,21 @@ const WHOLE_JSON: &str = r#"{
         "budget": "2h", "on_panic": true, "on_timeout": true
       },
       "timeout": "30s", "total_timeout": "5m", "grace": "0s", "breaker": "upstream", "when_open": "fail",
-      "on_failure": { "fallback": "cache.get" }, "escalate_on_failure": true
+      "limit": "http",
+      "on_failure": { "fallback": "cache.get" }, "escalate_on_failure": true,
+      "on_interrupted": { "verify": "http.seen" },
+      "compensate": { "uses": "http.undo", "retry": { "max_attempts": 2, "delay": "1m" }, "timeout": "10s" }
     },
-    { "id": "count", "when": "${{ steps.fetch.output.ok }}", "retry": 5, "on_failure": "continue" },
+    {
+      "id": "count", "when": "${{ steps.fetch.output.ok }}", "retry": 5, "on_failure": "continue",
+      "on_interrupted": "hold", "compensate": "forget"
+    },
+    { "id": "cool", "sleep": "1m 30s", "when": "${{ steps.fetch.output.ok }}", "on_failure": "hold" },
+    { "id": "eve", "sleep_until": "2026-12-24T18:00:00.25Z", "agent": "santa" },
+    {
+      "id": "ask", "wait_for_signal": "decision", "timeout": "3days", "total_timeout": "4days",
+      "on_failure": { "fallback": "cache.get" }
+    },
     { "id": "last", "when": true }
   ]
 }"#;
@@ -134,13 +190,28 @@ fn whole(tries: Value) -> Plan {
         .grace(Duration::ZERO)
         .breaker("upstream")
         .when_open(WhenOpen::Fail)
+        .limit("http")
         .on_failure(OnFailure::fallback_named("cache.get"))
-        .escalate_on_failure();
+        .escalate_on_failure()
+        .on_interrupted(OnInterrupted::verify_named("http.seen"))
+        .compensate_named("http.undo")
+        .compensation_retry(Retry::exponential(Duration::from_secs(60)).max_attempts(2))
+        .compensation_timeout(Duration::from_secs(10));
     let count = Step::named("count")
         .when("${{ steps.fetch.output.ok }}")
         .retry(Retry::exponential(Duration::from_secs(1)).max_attempts(5))
-        .on_failure(OnFailure::Continue);
-    Plan::new([fetch, count, Step::named("last").when("true")])
+        .on_failure(OnFailure::Continue)
+        .on_interrupted(OnInterrupted::Hold)
+        .compensate_named("forget");
+    let cool = Step::sleep("cool", Duration::from_secs(90))
+        .when("${{ steps.fetch.output.ok }}")
+        .on_failure(OnFailure::Hold);
+    let eve = UNIX_EPOCH + Duration::from_millis(1_798_135_200_250);
+    let eve = Step::sleep_until("eve", eve).agent("santa");
+    let day = Duration::from_secs(86_400);
+    let ask = Step::wait_for_signal("ask", "decision").timeout(3 * day).total_timeout(4 * day);
+    let ask = ask.on_failure(OnFailure::fallback_named("cache.get"));
+    Plan::new([fetch, count, cool, eve, ask, Step::named("last").when("true")])
         .name("nightly")
         .description("Loads what came in.")
         .declare("zone", PlanInput::string())
@@ -195,6 +266,14 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(step("retry: { delay: 0s }"), plain(named().retry(zero)));
     let none = Retry::exponential(second).jitter(Jitter::None);
     assert_eq!(step("retry: { jitter: none }"), plain(named().retry(none)));
+    // One that is undone is so by one attempt, unless more is said.
+    let undone = || named().compensate_named("u");
+    assert_eq!(step("compensate: u"), plain(undone()));
+    assert_eq!(step("compensate: { uses: u }"), plain(undone()));
+    let five = Retry::exponential(second).max_attempts(5);
+    assert_eq!(step("compensate: { uses: u, retry: 5 }"), plain(undone().compensation_retry(five)));
+    assert_eq!(step("on_failure: hold"), plain(named().on_failure(OnFailure::Hold)));
+    assert_eq!(step("on_interrupted: rerun"), plain(named()));
 }
 
 #[test]
@@ -317,6 +396,26 @@ fn every_check_of_a_policy_points_at_its_key() {
             22,
             "the budget is 0s, in which no further attempt can start; give it a longer one, or use Retry::none",
         ),
+        (
+            "sleep: 400days",
+            12,
+            "the sleep is 1year 1month 4days 7h 26m 24s, more than 366 days; was another unit meant?",
+        ),
+        (
+            "compensate: { uses: u, timeout: 0s }",
+            37,
+            "the timeout of the compensation is 0s, in which nothing can be done; leave it out for none",
+        ),
+        (
+            "compensate: { uses: u, retry: { factor: 0.5 } }",
+            45,
+            "the retry policy of the compensation is not valid: the factor is 0.5; give it a finite number of at least 1",
+        ),
+        (
+            "compensate: { uses: u, retry: 0 }",
+            35,
+            "the retry policy of the compensation is not valid: max_attempts is 0; it counts the first attempt too, so give it 1 for no retry",
+        ),
     ] {
         let text = format!("steps:\n  - id: a\n    {policy}\n");
         let expected = format!(r#"3:{column}: the policy of step 0 ("a") is not valid: {what}"#);
@@ -325,6 +424,86 @@ fn every_check_of_a_policy_points_at_its_key() {
 }
 
 #[test]
+fn a_step_that_waits_has_nothing_that_it_cannot_have_and_is_told_at_the_key() {
+    let told = |what: &str| {
+        format!(r#"the policy of step 0 ("a") is not valid: a step that only waits cannot have {what}"#)
+    };
+    let wrong = [
+        ("uses: x", 11, "a callable"),
+        ("with: 1", 11, "an input"),
+        ("with: '${{ run.id }}'", 11, "an input"),
+        ("retry: 5", 12, "a retry policy"),
+        ("inline: true", 13, "a call in place"),
+        ("grace: 1s", 12, "a grace"),
+        ("breaker: b", 14, "a circuit breaker"),
+        ("when_open: fail", 16, "a rule for an open breaker"),
+        ("limit: l", 12, "a limit"),
+        ("on_interrupted: hold", 21, "a rule for when it is cut off"),
+        ("on_interrupted: { verify: v }", 21, "a rule for when it is cut off"),
+        ("compensate: u", 17, "a compensation"),
+    ];
+    let times = [
+        ("timeout: 5s", 14, "a timeout: it ends when it says"),
+        ("total_timeout: 5s", 20, "a total timeout: it ends when it says"),
+    ];
+    for wait in ["sleep: 1s", "sleep_until: 2026-12-24T18:00:00Z", "wait_for_signal: s"] {
+        let text = |line: &str| format!("steps:\n  - id: a\n    {wait}\n    {line}\n");
+        for (line, column, what) in wrong {
+            assert_eq!(
+                problems(Yaml, &text(line)),
+                [format!("4:{column}: {}", told(what))],
+                "{wait}, {line}"
+            );
+        }
+        for (line, column, what) in times {
+            if wait.starts_with("wait") {
+                assert!(Plan::from_text(&text(line), Yaml).is_ok(), "{wait}, {line}");
+            } else {
+                let expected = format!("4:{column}: {}", told(what));
+                assert_eq!(problems(Yaml, &text(line)), [expected], "{wait}, {line}");
+            }
+        }
+        for line in [
+            "when: true",
+            "agent: b",
+            "attributes: { x: 1 }",
+            "on_failure: continue",
+            "escalate_on_failure: true",
+        ] {
+            assert!(Plan::from_text(&text(line), Yaml).is_ok(), "{wait}, {line}");
+        }
+    }
+}
+
+#[test]
+fn the_plans_of_the_manual_are_plans() {
+    let manual = include_str!("../../../src/plan_file/manual.md");
+    let plans: Vec<&str> =
+        manual.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(plans.len(), 2);
+    for plan in plans {
+        Plan::from_text(plan, Yaml).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn a_step_waits_for_one_thing() {
+    for (line, column, first, second) in [
+        ("sleep: 1s, wait_for_signal: s", 46, "sleep", "wait_for_signal"),
+        ("wait_for_signal: s, sleep: 1s", 45, "wait_for_signal", "sleep"),
+        ("sleep: 1s, sleep_until: 2026-12-24T18:00:00Z", 42, "sleep", "sleep_until"),
+        ("sleep_until: 2026-12-24T18:00:00Z, wait_for_signal: s", 70, "sleep_until", "wait_for_signal"),
+    ] {
+        let text = format!("steps: [{{ id: a, {line} }}]");
+        let expected = format!(
+            "1:{column}: a step waits for one thing, and this one has {first:?} and {second:?}; make two steps of it"
+        );
+        assert_eq!(problems(Yaml, &text), [expected], "{line}");
+    }
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn every_value_of_another_type_is_told() {
     for (line, expected) in [
         ("id: 5", "3:9: `id` is the number 5, but text is expected; put it in quotes"),
@@ -352,16 +531,59 @@ fn every_value_of_another_type_is_told() {
         ),
         ("when_open: 3", "3:16: `when_open` is the number 3, but a word is expected"),
         ("when_open: wait", r#"3:16: `when_open` is "wait"; known are park, fail"#),
-        ("on_failure: skip", r#"3:17: `on_failure` is "skip"; known are abort, continue"#),
+        ("on_failure: skip", r#"3:17: `on_failure` is "skip"; known are abort, continue, hold"#),
+        ("on_failure: hodl", r#"3:17: `on_failure` is "hodl"; did you mean "hold"?"#),
+        ("on_interrupted: ask", r#"3:21: `on_interrupted` is "ask"; known are rerun, hold"#),
+        ("on_interrupted: rerrun", r#"3:21: `on_interrupted` is "rerrun"; did you mean "rerun"?"#),
+        (
+            "on_interrupted: {}",
+            "3:21: `on_interrupted` has no \"verify\"; name the callable that is asked whether the step had its effect",
+        ),
+        ("on_interrupted: { verify: '' }", r#"3:31: the verify "" is empty"#),
+        ("compensate: ''", r#"3:17: the compensate "" is empty"#),
+        ("compensate: 5", "3:17: `compensate` is the number 5, but a mapping is expected"),
+        (
+            "compensate: { retry: 5 }",
+            r#"3:17: `compensate` has no "uses"; name the callable that undoes the step"#,
+        ),
+        ("compensate: { uses: [] }", "3:25: `uses` is a list, but text is expected"),
+        (
+            "compensate: { uses: u, rety: 5 }",
+            r#"3:28: unknown key "rety" in `compensate`; did you mean "retry"?"#,
+        ),
+        ("sleep: 30", "3:12: `sleep` is the number 30; 30 what? write 30s"),
+        ("sleep: soon", r#"3:12: `sleep` is the text "soon"; write a duration, such as 30s, 5m or 1h 30m"#),
+        (
+            "sleep_until: tomorrow",
+            r#"3:18: `sleep_until` is the text "tomorrow"; write a time in UTC, such as 2026-12-24T18:00:00Z"#,
+        ),
+        (
+            "sleep_until: 2026-12-24T18:00:00+01:00",
+            r#"3:18: `sleep_until` is the text "2026-12-24T18:00:00+01:00"; write a time in UTC, such as 2026-12-24T18:00:00Z"#,
+        ),
+        (
+            "sleep_until: 5",
+            r#"3:18: `sleep_until` is the number 5, but a time is expected; write it as text, such as "2026-12-24T18:00:00Z""#,
+        ),
+        ("wait_for_signal: ''", r#"3:22: the wait_for_signal "" is empty"#),
+        ("wait_for_signal: [x]", "3:22: `wait_for_signal` is a list, but text is expected"),
+        (
+            "wiat_for_signal: x",
+            r#"3:5: unknown key "wiat_for_signal" in a step; did you mean "wait_for_signal"?"#,
+        ),
         ("breaker: ''", r#"3:14: the breaker "" is empty"#),
+        ("limit: ''", r#"3:12: the limit "" is empty"#),
+        ("limit: 5", "3:12: `limit` is the number 5, but text is expected; put it in quotes"),
         (
             "unheard_of: 1",
-            "3:5: unknown key \"unheard_of\" in a step; known are id, uses, with, when, agent, attributes, inline, retry, timeout, total_timeout, grace, breaker, when_open, on_failure, escalate_on_failure",
+            "3:5: unknown key \"unheard_of\" in a step; known are id, sleep, sleep_until, wait_for_signal, uses, with, when, agent, attributes, inline, retry, timeout, total_timeout, grace, breaker, when_open, limit, on_failure, escalate_on_failure, on_interrupted, compensate",
         ),
     ] {
         let id = if line.starts_with("id") { "inline: false" } else { "id: a" };
         assert_eq!(problems(Yaml, &format!("steps:\n  - {id}\n    {line}\n")), [expected]);
     }
+    let date = problems(Toml, "[[steps]]\nid = 'a'\nsleep_until = 2026-12-24T18:00:00Z\n");
+    assert_eq!(date, ["3:15: a plan holds no dates; put it in quotes, as text"]);
     for (text, expected) in [
         ("steps: 5", "1:8: `steps` is the number 5, but a list is expected"),
         ("steps: [5]", "1:9: a step is the number 5, but a mapping is expected"),
@@ -398,10 +620,14 @@ steps:
   - id: c
     uses: noop
     on_failure: { fallback: nop }
+    on_interrupted: { verify: nop }
+    compensate: { uses: nop }
   - id: d
+    compensate: dd
+  - { id: e, sleep: 1s }
 ";
     let file = PlanFile::from_text(text, PlanFormat::Yaml).unwrap();
-    assert!(file.check_callables(["shel", "noop", "nop", "d"]).is_ok());
+    assert!(file.check_callables(["shel", "noop", "nop", "d", "dd"]).is_ok(), "what waits calls nothing");
     let error = file.check_callables(["shell", "noop"]).unwrap_err();
     let expected = "\
 3:11: step \"a\" uses \"shel\", which is not registered; did you mean \"shell\"?
@@ -410,10 +636,22 @@ steps:
 7:29: step \"c\" uses \"nop\", which is not registered; did you mean \"noop\"?
   7 |     on_failure: { fallback: nop }
     |                             ^
-8:5: step \"d\" uses \"d\", which is not registered
-  8 |   - id: d
-    |     ^";
+8:31: step \"c\" uses \"nop\", which is not registered; did you mean \"noop\"?
+  8 |     on_interrupted: { verify: nop }
+    |                               ^
+9:25: step \"c\" uses \"nop\", which is not registered; did you mean \"noop\"?
+  9 |     compensate: { uses: nop }
+    |                         ^
+10:5: step \"d\" uses \"d\", which is not registered
+  10 |   - id: d
+     |     ^
+11:17: step \"d\" uses \"dd\", which is not registered
+  11 |     compensate: dd
+     |                 ^";
     assert_eq!(error.to_string(), expected);
+    // The same of an allocator that has them all looked up.
+    let registry = RegistryAllocator::new().register("shell", || 1).register("noop", || 1);
+    assert_eq!(file.locate(registry.check(file.plan())).to_string(), expected);
     assert!(matches!(
         &error.problems()[0].fault,
         PlanFileFault::Callable(AllocatorError::NotRegistered { .. })

@@ -1,10 +1,12 @@
 //! What is written is read again as it was, and no text makes the readers panic.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use lunacore::PlanFormat::{self, Json, Toml, Yaml};
 use lunacore::limits::MAX_WAIT;
-use lunacore::{InputType, Jitter, OnFailure, Plan, PlanInput, Retry, Step, StepContext, WhenOpen};
+use lunacore::{
+    InputType, Jitter, OnFailure, OnInterrupted, Plan, PlanInput, Retry, Step, StepContext, Wait, WhenOpen,
+};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -70,9 +72,12 @@ struct Drawn {
     retry: Option<Retry>,
     times: [Option<Duration>; 3],
     breaker: Option<String>,
+    limit: Option<String>,
     fail: bool,
     failure: u8,
     escalate: bool,
+    cut_off: u8,
+    undo: Option<(Option<Retry>, Option<Duration>)>,
 }
 
 impl Drawn {
@@ -83,45 +88,91 @@ impl Drawn {
         step = total_timeout.into_iter().fold(step, Step::total_timeout);
         step = grace.into_iter().fold(step, Step::grace);
         step = self.breaker.into_iter().fold(step, Step::breaker);
+        step = self.limit.into_iter().fold(step, Step::limit);
         if self.fail {
             step = step.when_open(WhenOpen::Fail);
         }
         step = match self.failure {
             0 => step,
             1 => step.on_failure(OnFailure::Continue),
+            2 => step.on_failure(OnFailure::Hold),
             _ => step.on_failure(OnFailure::fallback_named("other")),
         };
+        step = match self.cut_off {
+            0 => step,
+            1 => step.on_interrupted(OnInterrupted::Hold),
+            _ => step.on_interrupted(OnInterrupted::verify_named("seen")),
+        };
+        if let Some((retry, timeout)) = self.undo {
+            step = step.compensate_named("undo");
+            step = retry.into_iter().fold(step, Step::compensation_retry);
+            step = timeout.into_iter().fold(step, Step::compensation_timeout);
+        }
         if self.escalate { step.escalate_on_failure() } else { step }
+    }
+
+    /// What of it a step has that only waits; one that waits for a signal has two times more.
+    fn waits(self, id: String, wait: Wait) -> Step {
+        let (step, ends) = match wait {
+            Wait::Sleep(time) => (Step::sleep(id, time), true),
+            Wait::Until(time) => (Step::sleep_until(id, time), true),
+            Wait::Signal(name) => (Step::wait_for_signal(id, name), false),
+            other => panic!("{other:?} is new"),
+        };
+        let [timeout, total_timeout, _] = if ends { [None; 3] } else { self.times };
+        let times = [timeout, total_timeout, None];
+        Self { retry: None, times, breaker: None, limit: None, fail: false, cut_off: 0, undo: None, ..self }
+            .of(step)
     }
 }
 
 fn policies() -> impl Strategy<Value = Drawn> {
     let time = || option::of(durations());
-    let words = (option::of("[a-z]{1,8}"), any::<bool>(), 0..3_u8, any::<bool>());
-    (option::of(retries()), [time(), time(), time()], words).prop_map(
-        |(retry, times, (breaker, fail, failure, escalate))| Drawn {
+    let names = (option::of("[a-z]{1,8}"), option::of("[a-z]{1,8}"));
+    let words = (names, any::<bool>(), 0..4_u8, any::<bool>(), 0..3_u8);
+    let undo = option::of((option::of(retries()), time()));
+    (option::of(retries()), [time(), time(), time()], words, undo).prop_map(
+        |(retry, times, ((breaker, limit), fail, failure, escalate, cut_off), undo)| Drawn {
             retry,
             times,
             breaker,
+            limit,
             fail,
             failure,
             escalate,
+            cut_off,
+            undo,
         },
     )
+}
+
+fn waits() -> impl Strategy<Value = Wait> {
+    prop_oneof![
+        durations().prop_map(Wait::Sleep),
+        // To the microsecond, and until the year 9999.
+        (0..253_402_300_799_999_999_u64)
+            .prop_map(|micros| Wait::Until(UNIX_EPOCH + Duration::from_micros(micros))),
+        "[a-z]{1,8}".prop_map(|name| Wait::Signal(name.into())),
+    ]
 }
 
 fn plans(nulls: bool) -> impl Strategy<Value = Plan> {
     let attributes = vec(("[a-z]{1,4}", values(nulls)), 0..3);
     let step =
         (option::of("[a-z. ]{1,8}"), values(nulls), option::of("[a-z]{1,8}"), attributes, any::<bool>());
-    let steps = vec((step, policies(), any::<bool>()), 0..5);
+    let steps = vec((step, policies(), any::<bool>(), option::weighted(0.2, waits())), 0..5);
     let input = (0..7_usize, any::<bool>(), option::of("\\PC{0,12}"));
     let inputs = vec(("[a-z]{1,6}", input), 0..4);
     (option::of("\\PC{1,20}"), option::of("\\PC{0,40}"), inputs, steps).prop_map(
         |(name, about, inputs, steps)| {
             let steps = steps.into_iter().enumerate().map(
-                |(index, ((uses, input, agent, attributes, inline), policy, template))| {
-                    let mut step = Step::named(format!("step ä/{index}"));
+                |(index, ((uses, input, agent, attributes, inline), policy, template, wait))| {
+                    let id = format!("step ä/{index}");
+                    if let Some(wait) = wait {
+                        let step = policy.waits(id, wait);
+                        return agent.into_iter().fold(step, Step::agent);
+                    }
+                    let mut step = Step::named(id);
                     step = if template {
                         step.with(json!(["${{ run.id }}", "$${{"]))
                     } else {
@@ -252,6 +303,22 @@ fn a_closure_cannot_be_written_and_is_named() {
     assert_eq!(error(fallback), format!("step 1 (\"b\") had a closure as its fallback, {told}"));
     let retry_if = named().retry_if(|_| true);
     assert_eq!(error(retry_if), format!("step 1 (\"b\") decided about retries by a closure, {told}"));
+    let verified = named().on_interrupted(OnInterrupted::verify(|| 1));
+    assert_eq!(error(verified), format!("step 1 (\"b\") was verified by a closure, {told}"));
+    let undone = named().compensate(|| 1);
+    assert_eq!(error(undone), format!("step 1 (\"b\") was undone by a closure, {told}"));
+    let never = named().compensation_timeout(Duration::from_secs(1));
+    assert_eq!(
+        error(never),
+        "step 1 (\"b\"): it says how often or how long undoing is tried, but there is no callable that undoes; add `compensate`"
+    );
+    let calls = Step::sleep("b", Duration::ZERO).uses("x");
+    assert_eq!(error(calls), "step 1 (\"b\"): a step that only waits cannot have a callable");
+    let late = Step::sleep_until("b", UNIX_EPOCH + Duration::from_secs(253_402_300_800));
+    assert_eq!(
+        error(late),
+        "step 1 (\"b\"): it sleeps until a time after the year 9999; was another unit meant?"
+    );
     let factor = named().retry(Retry::none().factor(f64::NAN));
     assert_eq!(error(factor), "the retry factor of step 1 (\"b\") is NaN, which no file can hold");
     let deep = (0..101).fold(Value::Null, |inner, _| json!([inner]));
@@ -281,6 +348,21 @@ fn a_plan_is_written_as_a_person_would() {
     let retried = Plan::new([Step::named("a").retry(Retry::fixed(Duration::ZERO))]);
     let expected = json!({ "max_attempts": 3, "delay": "0s", "factor": 1.0, "jitter": "none" });
     assert_eq!(json!(retried)["steps"][0]["retry"], expected);
+    let waits = Plan::new([
+        Step::sleep("a", Duration::from_secs(90)),
+        Step::sleep_until("b", UNIX_EPOCH + Duration::from_secs(60)),
+        Step::wait_for_signal("c", "go"),
+        Step::named("d").compensate_named("undo").on_interrupted(OnInterrupted::verify_named("seen")),
+    ]);
+    assert_eq!(
+        json!(waits)["steps"],
+        json!([
+            { "id": "a", "sleep": "1m 30s" },
+            { "id": "b", "sleep_until": "1970-01-01T00:01:00Z" },
+            { "id": "c", "wait_for_signal": "go" },
+            { "id": "d", "compensate": "undo", "on_interrupted": { "verify": "seen" } },
+        ])
+    );
 }
 
 #[test]

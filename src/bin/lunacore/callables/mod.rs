@@ -2,7 +2,7 @@
 //!
 //! | `uses` | `with` | returns |
 //! |---|---|---|
-//! | `shell` | `script`, or `argv`; `cwd`, `env`, `stdin` | `{ "exit_code", "stdout", "stderr" }` |
+//! | `shell` | `script`, or `argv`; `cwd`, `env`, `stdin`, `undo`, `check` | `{ "exit_code", "stdout", "stderr" }` |
 //! | `file.read` | `path`, `max_bytes` | the text of the file |
 //! | `file.write` | `path`, `text` | `{ "path", "bytes" }` |
 //! | `sleep` | `for`, such as `2s` or `1h 30m` | null |
@@ -42,6 +42,11 @@
 //! what a step left is ended before that step runs again. A process that leaves the group, by `setsid` for example, is
 //! not waited for, and not ended; one that becomes another user's, by `sudo` for example, cannot be ended. Do not make
 //! such a step `inline`: it would hold up everything else for as long as it runs.
+//!
+//! **Undoing it.** `compensate: shell.undo` runs the script `undo` of the step's input, in the same folder and with the same `env`. It
+//! reads from standard input what the step wrote to standard output (or the JSON text of the output that somebody gave the step).
+//! `on_interrupted: { verify: shell.check }` runs the script `check`: exit code 0 says that the step had its effect, and what the
+//! script wrote is the step's output then; 1 says that it had not; with any other the run is held.
 //!
 //! Nothing of a step runs before its group is on record, in the folder `NAME-groups` beside the store NAME.
 //!

@@ -8,7 +8,8 @@ use crate::args::Events;
 use crate::exit::{Exit, Failure};
 use crate::screen::{Colour, Screen, Style, clean, fit};
 use crate::store::{self, PAGE};
-use crate::times::{clock, rfc3339};
+use crate::times::{clock, date, rfc3339};
+use crate::words::{decided, why_held, why_skipped};
 
 /// How often a store is looked at while it is followed: a tenth of what people call at once, and nothing to the store.
 const POLL: Duration = Duration::from_millis(100);
@@ -81,7 +82,9 @@ fn line(event: &Event, with_run: bool, style: Style) -> String {
         line.push_str(&format!("  {}", fit(run, 36, style)));
     }
     let colour = match event.kind() {
-        EventKind::PlanFailed { .. } | EventKind::TaskFailed { .. } => Colour::Red,
+        EventKind::PlanFailed { .. }
+        | EventKind::TaskFailed { .. }
+        | EventKind::TaskCompensationFailed { .. } => Colour::Red,
         EventKind::PlanCompleted {} | EventKind::TaskCompleted { .. } => Colour::Green,
         EventKind::TaskStarted { .. } => Colour::Cyan,
         _ => Colour::Bold,
@@ -109,6 +112,11 @@ pub(crate) fn details(event: &Event, width: usize, style: Style) -> String {
         | EventKind::BreakerOpened { breaker, .. }
         | EventKind::BreakerHalfOpened { breaker }
         | EventKind::BreakerClosed { breaker } => format!("breaker {breaker}"),
+        EventKind::PlanRetried { generation, completed, .. } => {
+            format!("generation {generation}, {} kept", counted(*completed, "step"))
+        }
+        EventKind::PlanCompensating { steps } => format!("{} to undo", counted(*steps, "step")),
+        EventKind::SignalReceived { signal } => signal.to_string(),
         EventKind::PlanResumed { completed } => format!("{} done before", counted(*completed, "step")),
         EventKind::PlanInterrupted { reason } | EventKind::EscalationNeeded { reason, .. } => {
             reason.to_string()
@@ -118,17 +126,34 @@ pub(crate) fn details(event: &Event, width: usize, style: Style) -> String {
         EventKind::TaskStarted { .. } => "fallback".to_owned(),
         EventKind::TaskCompleted { result, .. } => return shown(&result.to_value(), width, style),
         EventKind::TaskFailed { attempt, will_retry, failure, .. } => {
-            let then = if *will_retry { ", to be tried again" } else { "" };
-            format!("attempt {attempt}{then}: {}", failure.message)
+            failed(*attempt, *will_retry, &failure.message)
         }
         EventKind::TaskWaiting { next_attempt_at, .. } => format!("until {}", clock(*next_attempt_at)),
-        EventKind::TaskCancelled { attempt, .. } => format!("attempt {attempt}"),
+        EventKind::TaskSleeping { until, .. } => format!("until {}", date(*until)),
+        EventKind::TaskAwaitingSignal { signal, until, .. } => match until {
+            Some(until) => format!("{signal}, until {}", date(*until)),
+            None => signal.to_string(),
+        },
+        EventKind::TaskHeld { attempt, reason, .. } => format!("attempt {attempt}: {}", why_held(*reason)),
+        EventKind::TaskResolved { resolution, .. } => decided(*resolution).to_owned(),
+        EventKind::TaskSkipped { reason, .. } => why_skipped(*reason).to_owned(),
+        EventKind::TaskCompensationFailed { attempt, will_retry, failure, .. } => {
+            failed(*attempt, *will_retry, &failure.message)
+        }
+        EventKind::TaskCancelled { attempt, .. }
+        | EventKind::TaskVerifying { attempt, .. }
+        | EventKind::TaskCompensating { attempt, .. } => format!("attempt {attempt}"),
         EventKind::TaskProgress { value, .. } => return shown(value, width, style),
         EventKind::SubscriptionLagged { missed } => format!("{missed} missed"),
         EventKind::Custom { payload, .. } => serde_json::to_string(payload).unwrap_or_default(),
         _ => String::new(),
     };
     fit(&text, width, style)
+}
+
+fn failed(attempt: u32, will_retry: bool, message: &str) -> String {
+    let then = if will_retry { ", to be tried again" } else { "" };
+    format!("attempt {attempt}{then}: {message}")
 }
 
 /// A value on one line; a text without its quotes.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use lunacore::{Event, MemoryError, Reader, RunRecord, RunState};
+use lunacore::{Event, MemoryError, PlanRecord, Reader, RunRecord, RunState, Wait};
 use serde_json::json;
 
 use super::timeline::{Phase, Row, Standing, Timeline, bar};
@@ -13,6 +13,7 @@ use crate::json;
 use crate::screen::{Colour, Screen, Style, clean, fit, pad};
 use crate::store::{self, PAGE};
 use crate::times::{between, date, relative, took};
+use crate::words::why_held;
 
 /// How much of a step's id a row shows.
 const ID: usize = 24;
@@ -29,22 +30,23 @@ pub(crate) fn show(show: &Show, screen: &mut Screen) -> Result<Exit, Failure> {
     if show.ascii {
         screen.style.unicode = false;
     }
-    let timeline = timeline(&reader, &record)?;
+    let plan = reader.plan(&record.run_id)?;
+    let timeline = timeline(&reader, &record, plan.as_ref())?;
     if show.source.json {
         screen.json(&json!({ "run": json::run(&record), "timeline": timeline.rows }))?;
         return Ok(Exit::Done);
     }
     let now = SystemTime::now();
-    header(&record, now, screen)?;
+    header(&record, plan.as_ref(), now, screen)?;
     failure(&record, screen)?;
+    undone(&record, plan.as_ref(), screen)?;
     draw(&record, &timeline.rows, now, screen)?;
     Ok(Exit::Done)
 }
 
 /// Read a page at a time: what a timeline keeps of an event is small, and its result, which may not be, is let go of.
-fn timeline(reader: &dyn Reader, record: &RunRecord) -> Result<Timeline, Failure> {
-    let plan = reader.plan(&record.run_id)?;
-    let mut timeline = Timeline::new(plan.iter().flat_map(|plan| plan.step_ids()));
+fn timeline(reader: &dyn Reader, record: &RunRecord, plan: Option<&PlanRecord>) -> Result<Timeline, Failure> {
+    let mut timeline = Timeline::new(plan.into_iter().flat_map(PlanRecord::step_ids));
     let mut after = 0;
     loop {
         let page = match reader.run_events(&record.run_id, after, PAGE) {
@@ -62,7 +64,30 @@ fn timeline(reader: &dyn Reader, record: &RunRecord) -> Result<Timeline, Failure
     }
 }
 
-fn header(record: &RunRecord, now: SystemTime, screen: &mut Screen) -> Result<(), Failure> {
+/// What the run waits for, and until when, behind its state.
+fn waits_for(record: &RunRecord, plan: Option<&PlanRecord>, now: SystemTime) -> String {
+    let undoing = record.undoing.as_ref().filter(|_| record.state == RunState::Compensating);
+    let until = undoing.map_or(record.step.until, |undoing| undoing.until);
+    let until = until.map(|until| relative(until, now));
+    match (record.state, plan.and_then(|plan| plan.wait_of(record.cursor)), until) {
+        (RunState::Held, ..) => record.step.held.map(|held| format!(", since {}", why_held(held))),
+        (RunState::AwaitingSignal | RunState::Paused, Some(Wait::Signal(name)), until) => {
+            let until = until.map(|until| format!(", which it gives up {until}")).unwrap_or_default();
+            Some(format!(", for the signal {}{until}", clean(name)))
+        }
+        (_, Some(Wait::Sleep(_) | Wait::Until(_)), Some(until)) => Some(format!(", wakes {until}")),
+        (_, _, Some(until)) => Some(format!(", next attempt {until}")),
+        _ => None,
+    }
+    .unwrap_or_default()
+}
+
+fn header(
+    record: &RunRecord,
+    plan: Option<&PlanRecord>,
+    now: SystemTime,
+    screen: &mut Screen,
+) -> Result<(), Failure> {
     let style = screen.style;
     let mut field = |name: &str, value: String| {
         screen.line(format!("{}{value}", pad(&style.paint(Colour::Bold, name), 10)))
@@ -75,10 +100,11 @@ fn header(record: &RunRecord, now: SystemTime, screen: &mut Screen) -> Result<()
     if record.pausing && record.state != RunState::Paused {
         state.push_str(", about to pause");
     }
-    if let Some(until) = record.step.until {
-        state.push_str(&format!(", next attempt {}", relative(until, now)));
-    }
+    state.push_str(&waits_for(record, plan, now));
     field("State", state)?;
+    if record.generation > 1 {
+        field("Retried", format!("generation {}", record.generation))?;
+    }
     field("Steps", format!("{} of {} done", record.cursor, record.steps))?;
     let moment = |at: SystemTime| format!("{} UTC, {}", date(at), relative(at, now));
     field("Accepted", moment(record.accepted_at))?;
@@ -102,11 +128,28 @@ fn failure(record: &RunRecord, screen: &mut Screen) -> Result<(), Failure> {
     }
     let Some(failure) = &record.failure else { return Ok(()) };
     let kind = failure.kind.as_str().replace('_', " ");
-    let what = if record.state == RunState::Failed { "Failed" } else { "Last attempt" };
+    let what = match record.state {
+        RunState::Failed | RunState::Compensating | RunState::Compensated => "Failed",
+        _ => "Last attempt",
+    };
     let head = screen.style.paint(Colour::Red, format!("{what} ({kind}):"));
     screen.line(format!("\n{head} {}", indented(&failure.message)))?;
     for cause in &failure.causes {
         screen.line(format!("  caused by: {}", indented(cause)))?;
+    }
+    Ok(())
+}
+
+/// What could not be undone, and why.
+fn undone(record: &RunRecord, plan: Option<&PlanRecord>, screen: &mut Screen) -> Result<(), Failure> {
+    let Some(undoing) = record.undoing.as_ref().filter(|undoing| !undoing.failed.is_empty()) else {
+        return Ok(());
+    };
+    screen.line("")?;
+    for failed in &undoing.failed {
+        let step = plan.and_then(|plan| plan.step_ids().nth(failed.step)).unwrap_or_default();
+        let head = screen.style.paint(Colour::Red, format!("Not undone ({}):", clean(step)));
+        screen.line(format!("{head} {}", indented(&failed.failure.message)))?;
     }
     Ok(())
 }
@@ -162,6 +205,7 @@ fn mark(standing: Standing, style: Style) -> (char, Colour) {
         Standing::Failed => ('✘', '!', Colour::Red),
         Standing::Cancelled => ('■', '-', Colour::Dim),
         Standing::CutOff => ('?', '?', Colour::Yellow),
+        Standing::Undone => ('↶', '<', Colour::Yellow),
     };
     (if style.unicode { unicode } else { ascii }, colour)
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::SystemTime;
 
-use lunacore::{Event, EventKind};
+use lunacore::{Event, EventKind, Resolution};
 use serde::{Serialize, Serializer};
 
 use crate::times::rfc3339;
@@ -24,11 +24,21 @@ pub(crate) enum Phase {
     Parked,
     /// The run was paused.
     Paused,
+    /// It waited for a time.
+    Sleeping,
+    /// It waited for a signal.
+    AwaitingSignal,
+    /// It waited for somebody's decision.
+    Held,
+    /// It was asked whether it had its effect.
+    Verifying,
+    /// It was undone, or is being.
+    Undoing,
 }
 
 impl Phase {
     fn is_attempt(self) -> bool {
-        matches!(self, Self::Attempt | Self::Failed | Self::CutOff)
+        matches!(self, Self::Attempt | Self::Failed | Self::CutOff | Self::Verifying | Self::Undoing)
     }
 
     /// How a bar shows it.
@@ -40,12 +50,22 @@ impl Phase {
             (Self::BackingOff, true) => '┄',
             (Self::Parked, true) => '╌',
             (Self::Paused, true) => '═',
+            (Self::Sleeping, true) => '┈',
+            (Self::AwaitingSignal, true) => '┅',
+            (Self::Held, true) => '░',
+            (Self::Verifying, true) => '▞',
+            (Self::Undoing, true) => '◀',
             (Self::Attempt, false) => '#',
             (Self::Failed, false) => 'x',
             (Self::CutOff, false) => '%',
             (Self::BackingOff, false) => '.',
             (Self::Parked, false) => '~',
             (Self::Paused, false) => '=',
+            (Self::Sleeping, false) => 'z',
+            (Self::AwaitingSignal, false) => '-',
+            (Self::Held, false) => '?',
+            (Self::Verifying, false) => 'v',
+            (Self::Undoing, false) => '<',
         }
     }
 
@@ -58,6 +78,11 @@ impl Phase {
             Self::BackingOff => "backed off",
             Self::Parked => "parked",
             Self::Paused => "paused",
+            Self::Sleeping => "slept",
+            Self::AwaitingSignal => "awaited a signal",
+            Self::Held => "held",
+            Self::Verifying => "verified",
+            Self::Undoing => "undone",
         }
     }
 }
@@ -93,6 +118,7 @@ pub(crate) enum Standing {
     Failed,
     Cancelled,
     CutOff,
+    Undone,
 }
 
 /// A step, and what it did.
@@ -150,6 +176,9 @@ impl Timeline {
     /// Takes the next event of the run.
     pub(crate) fn tell(&mut self, event: &Event) {
         let at = event.timestamp();
+        if let EventKind::PlanRetried { completed, .. } = event.kind() {
+            return self.begin_anew(at, *completed);
+        }
         if let Some(task_id) = event.task_id() {
             if let Some(place) = self.places.get(task_id).copied() {
                 self.tell_step(place, at, event.kind());
@@ -177,6 +206,17 @@ impl Timeline {
         }
     }
 
+    /// Another generation: so many steps count as they are, and of the others nothing any more.
+    fn begin_anew(&mut self, at: SystemTime, completed: usize) {
+        if let Some(row) = self.rows.get_mut(self.cursor) {
+            row.close(at, Phase::CutOff);
+        }
+        for row in self.rows.iter_mut().skip(completed) {
+            *row = Row::new(&row.id);
+        }
+        self.cursor = completed;
+    }
+
     fn tell_step(&mut self, place: usize, at: SystemTime, kind: &EventKind) {
         let Some(row) = self.rows.get_mut(place) else { return };
         match kind {
@@ -199,6 +239,31 @@ impl Timeline {
                 }
             }
             EventKind::TaskWaiting { .. } => row.open(at, Phase::BackingOff),
+            EventKind::TaskSleeping { .. } => row.open(at, Phase::Sleeping),
+            EventKind::TaskAwaitingSignal { .. } => row.open(at, Phase::AwaitingSignal),
+            EventKind::TaskVerifying { .. } => row.open(at, Phase::Verifying),
+            EventKind::TaskHeld { .. } => {
+                row.close(at, Phase::Failed);
+                row.open(at, Phase::Held);
+            }
+            EventKind::TaskResolved { resolution, .. } => {
+                row.close(at, Phase::Held);
+                if *resolution == Resolution::Failed {
+                    row.state = Standing::Failed;
+                }
+            }
+            EventKind::TaskCompensating { .. } => row.open(at, Phase::Undoing),
+            EventKind::TaskCompensated { .. } => {
+                row.close(at, Phase::Undoing);
+                row.state = Standing::Undone;
+            }
+            EventKind::TaskCompensationFailed { will_retry, .. } => {
+                row.close(at, Phase::Failed);
+                row.state = Standing::Failed;
+                if *will_retry {
+                    row.open(at, Phase::BackingOff);
+                }
+            }
             EventKind::PlanParked { .. } => row.open(at, Phase::Parked),
             EventKind::TaskSkipped { .. } => {
                 row.close(at, Phase::Failed);

@@ -34,10 +34,11 @@ pub(super) struct Bars {
 }
 
 impl Bars {
-    pub(super) fn new(plan: &PlanRecord, style: Style) -> Self {
+    pub(super) fn new(plan: &PlanRecord, done: usize, style: Style) -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(REDRAWS));
         let head = all.add(line());
-        let model = Model::new(plan.step_ids());
+        let mut model = Model::new(plan.step_ids());
+        model.done = done;
         Self { model, style, began: SystemTime::now(), all, head, lines: Vec::new(), frame: 0 }
     }
 
@@ -89,14 +90,18 @@ impl Bars {
     fn mark(&self, standing: &Standing) -> (char, Colour) {
         let (unicode, ascii, colour) = match standing {
             Standing::Pending => ('·', ' ', Colour::Dim),
-            Standing::Running { .. } => {
+            Standing::Running { .. } | Standing::Verifying { .. } | Standing::Undoing { .. } => {
                 let turn = |frames: &[char]| frames.get(self.frame % frames.len()).copied().unwrap_or(' ');
                 (turn(&SPINNER), turn(&SPINNER_ASCII), Colour::Cyan)
             }
             Standing::Waiting { .. }
             | Standing::Parked { .. }
             | Standing::Limited { .. }
-            | Standing::Paused => ('…', '~', Colour::Yellow),
+            | Standing::Paused
+            | Standing::Sleeping { .. }
+            | Standing::AwaitingSignal { .. }
+            | Standing::Held { .. } => ('…', '~', Colour::Yellow),
+            Standing::Undone => ('↶', '<', Colour::Yellow),
             Standing::Completed { .. } => ('✔', '+', Colour::Green),
             Standing::Skipped => ('↷', '/', Colour::Yellow),
             Standing::Failed { .. } => ('✘', '!', Colour::Red),
@@ -122,6 +127,8 @@ impl Bars {
         let (mark, colour) = match (state, self.style.unicode) {
             (RunState::Completed, true) => ("✔", Colour::Green),
             (RunState::Completed, false) => ("+", Colour::Green),
+            (RunState::Held | RunState::AwaitingSignal | RunState::Sleeping, true) => ("…", Colour::Yellow),
+            (RunState::Held | RunState::AwaitingSignal | RunState::Sleeping, false) => ("~", Colour::Yellow),
             (_, true) => ("✘", Colour::Red),
             (_, false) => ("!", Colour::Red),
         };

@@ -32,11 +32,11 @@ impl Progress {
         Self { form: Form::Silent, began: SystemTime::now(), steps: 0 }
     }
 
-    /// Begins with a line that says what is run.
-    pub(crate) fn new(plan: &PlanRecord, title: &str, on_terminal: bool, style: Style) -> Self {
+    /// Begins with a line that says what is run; so many steps are done already.
+    pub(crate) fn new(plan: &PlanRecord, done: usize, title: &str, on_terminal: bool, style: Style) -> Self {
         write(&format!("{title}\n"));
         let form = match on_terminal {
-            true => Form::Bars(Box::new(Bars::new(plan, style))),
+            true => Form::Bars(Box::new(Bars::new(plan, done, style))),
             false => Form::Lines(Lines::new(style)),
         };
         Self { form, began: SystemTime::now(), steps: plan.len() }
@@ -92,11 +92,23 @@ impl Progress {
         let undone =
             matches!(outcome, Err(PlanError::Compensated { not_undone, .. }) if not_undone.is_empty());
         let state = if undone { RunState::Compensated } else { state };
+        self.last(state, done);
+    }
+
+    /// Says that the run waits, and is left to.
+    pub(crate) fn rest(&mut self, state: RunState, done: usize) {
+        self.last(state, done);
+    }
+
+    fn last(&mut self, state: RunState, done: usize) {
         let now = SystemTime::now();
         let after = took(between(self.began, now));
         let text = match state {
             RunState::Interrupted => format!("interrupted after {after}"),
-            state => format!("{state} after {after}: {done} of {} steps done", self.steps),
+            state => {
+                let state = state.as_str().replace('_', " ");
+                format!("{state} after {after}: {done} of {} steps done", self.steps)
+            }
         };
         match &mut self.form {
             Form::Silent => {}

@@ -8,8 +8,10 @@ use lunacore::{Event, EventKind};
 
 use super::display::write;
 use super::model::{reported, waits_for};
+use crate::inspect::counted;
 use crate::screen::{Style, clean, fit};
 use crate::times::{between, clock, took};
+use crate::words::{decided, why_held};
 
 /// How much of a message, or of what a step reports, a line shows.
 const SHOWN: usize = 200;
@@ -51,8 +53,10 @@ impl Lines {
     fn text(&mut self, event: &Event) -> Option<String> {
         let (at, style) = (event.timestamp(), self.style);
         let step = event.task_id().map(clean).unwrap_or_default();
-        let took =
-            |since: Option<SystemTime>| since.map_or_else(String::new, |since| took(between(since, at)));
+        // What was not called has taken no time.
+        let took = |since: Option<SystemTime>| {
+            since.map_or_else(String::new, |since| format!(" in {}", took(between(since, at))))
+        };
         Some(match event.kind() {
             EventKind::TaskStarted { task_id, attempt, fallback, .. } => {
                 self.since.insert(Arc::clone(task_id), at);
@@ -60,7 +64,7 @@ impl Lines {
                 format!("{step} started ({which})")
             }
             EventKind::TaskCompleted { task_id, .. } => {
-                format!("{step} completed in {}", took(self.since.remove(task_id)))
+                format!("{step} completed{}", took(self.since.remove(task_id)))
             }
             EventKind::TaskRecovered { .. } => format!("{step} had completed before"),
             EventKind::TaskFailed { task_id, attempt, next_attempt_at, failure, .. } => {
@@ -73,6 +77,34 @@ impl Lines {
                 format!("{step} waits: next attempt in {}", waits_for(*next_attempt_at, at))
             }
             EventKind::TaskSkipped { .. } => format!("{step} skipped"),
+            EventKind::TaskSleeping { until, .. } => format!("{step} sleeps for {}", waits_for(*until, at)),
+            EventKind::TaskAwaitingSignal { signal, until, .. } => {
+                let until = until.map(|until| format!(", for {}", waits_for(until, at)));
+                format!("{step} waits for the signal {}{}", clean(signal), until.unwrap_or_default())
+            }
+            EventKind::SignalReceived { signal } => format!("the signal {} came", clean(signal)),
+            EventKind::TaskVerifying { .. } => {
+                format!("{step} was cut off: whether it had its effect is asked")
+            }
+            EventKind::TaskHeld { task_id, reason, .. } => {
+                self.since.remove(task_id);
+                format!("{step} held: {}", why_held(*reason))
+            }
+            EventKind::TaskResolved { resolution, .. } => format!("{step} decided: {}", decided(*resolution)),
+            EventKind::PlanCompensating { steps } => format!("undoing {}", counted(*steps, "step")),
+            EventKind::TaskCompensating { task_id, attempt } => {
+                self.since.insert(Arc::clone(task_id), at);
+                format!("{step} being undone (attempt {attempt})")
+            }
+            EventKind::TaskCompensated { task_id } => {
+                format!("{step} undone{}", took(self.since.remove(task_id)))
+            }
+            EventKind::TaskCompensationFailed { task_id, attempt, next_attempt_at, failure, .. } => {
+                self.since.remove(task_id);
+                let next = next_attempt_at.map(|next| format!("; next attempt in {}", waits_for(next, at)));
+                let message = fit(&failure.message, SHOWN, style);
+                format!("{step} not undone (attempt {attempt}): {message}{}", next.unwrap_or_default())
+            }
             EventKind::TaskCancelled { .. } => format!("{step} cancelled"),
             EventKind::TaskProgress { value, .. } => {
                 format!("{step} | {}", fit(&reported(value), SHOWN, style))

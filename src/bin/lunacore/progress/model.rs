@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use lunacore::{Event, EventKind};
+use lunacore::{Event, EventKind, HoldReason, StepFailure};
 use serde_json::Value;
 
 use crate::times::{between, took};
+use crate::words::why_held;
 
 /// How many steps are shown that are over, and how many that come next: all else would flood the terminal.
 const OVER: usize = 2;
@@ -22,6 +23,12 @@ pub(super) enum Standing {
     Parked { breaker: Arc<str> },
     Limited { limit: Arc<str> },
     Paused,
+    Sleeping { until: SystemTime },
+    AwaitingSignal { signal: Arc<str>, until: Option<SystemTime> },
+    Held { reason: HoldReason },
+    Verifying { since: SystemTime },
+    Undoing { attempt: u32, since: SystemTime },
+    Undone,
     Completed { took: Option<Duration> },
     Skipped,
     Failed { why: Arc<str> },
@@ -30,7 +37,10 @@ pub(super) enum Standing {
 
 impl Standing {
     fn is_over(&self) -> bool {
-        matches!(self, Self::Completed { .. } | Self::Skipped | Self::Failed { .. } | Self::Cancelled)
+        matches!(
+            self,
+            Self::Completed { .. } | Self::Skipped | Self::Failed { .. } | Self::Cancelled | Self::Undone
+        )
     }
 }
 
@@ -41,6 +51,8 @@ pub(super) struct Model {
     standing: Vec<Standing>,
     /// How many steps the run has behind it.
     pub(super) done: usize,
+    /// The step that is being undone, or was last.
+    undoing: Option<usize>,
     /// What the step in flight reported last.
     report: Option<String>,
     /// Events that never came: what is shown may not be all.
@@ -60,7 +72,7 @@ impl Model {
         let ids: Vec<Arc<str>> = steps.map(Arc::from).collect();
         let places = ids.iter().enumerate().map(|(place, id)| (Arc::clone(id), place)).collect();
         let standing = vec![Standing::Pending; ids.len()];
-        Self { ids, places, standing, done: 0, report: None, missed: 0 }
+        Self { ids, places, standing, done: 0, undoing: None, report: None, missed: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -69,13 +81,8 @@ impl Model {
 
     /// Takes the next event of the run.
     pub(super) fn tell(&mut self, event: &Event) {
-        if let EventKind::SubscriptionLagged { missed } = event.kind() {
-            self.missed += missed;
-        }
-        if let EventKind::PlanPaused {} = event.kind()
-            && let Some(standing) = self.standing.get_mut(self.done)
-        {
-            *standing = Standing::Paused;
+        if self.tell_whole(event.kind()) {
+            return;
         }
         let Some(place) = event.task_id().and_then(|id| self.places.get(id)).copied() else { return };
         let Some(standing) = self.standing.get_mut(place) else { return };
@@ -104,11 +111,7 @@ impl Model {
                 Standing::Completed { took: None }
             }
             EventKind::TaskFailed { attempt, next_attempt_at, failure, .. } => {
-                let why = Arc::from(failure.message.as_str());
-                match next_attempt_at {
-                    Some(until) => Standing::Waiting { next: attempt + 1, until: *until, why },
-                    None => Standing::Failed { why },
-                }
+                failed(*attempt, *next_attempt_at, failure)
             }
             EventKind::TaskWaiting { attempt, next_attempt_at, .. } => {
                 Standing::Waiting { next: attempt + 1, until: *next_attempt_at, why: Arc::from("") }
@@ -118,6 +121,20 @@ impl Model {
                 Standing::Skipped
             }
             EventKind::TaskCancelled { .. } => Standing::Cancelled,
+            EventKind::TaskSleeping { until, .. } => Standing::Sleeping { until: *until },
+            EventKind::TaskAwaitingSignal { signal, until, .. } => {
+                Standing::AwaitingSignal { signal: Arc::clone(signal), until: *until }
+            }
+            EventKind::TaskHeld { reason, .. } => Standing::Held { reason: *reason },
+            EventKind::TaskVerifying { .. } => Standing::Verifying { since: at },
+            EventKind::TaskCompensating { attempt, .. } => {
+                (self.undoing, self.report) = (Some(place), None);
+                Standing::Undoing { attempt: *attempt, since: at }
+            }
+            EventKind::TaskCompensated { .. } => Standing::Undone,
+            EventKind::TaskCompensationFailed { attempt, next_attempt_at, failure, .. } => {
+                failed(*attempt, *next_attempt_at, failure)
+            }
             EventKind::PlanParked { breaker: Some(breaker), .. } => {
                 Standing::Parked { breaker: Arc::clone(breaker) }
             }
@@ -129,15 +146,34 @@ impl Model {
         *standing = next;
     }
 
+    /// Takes what is about no step alone, and answers whether that was all.
+    fn tell_whole(&mut self, kind: &EventKind) -> bool {
+        match kind {
+            EventKind::SubscriptionLagged { missed } => self.missed += missed,
+            EventKind::PlanPaused {} => {
+                if let Some(standing) = self.standing.get_mut(self.done) {
+                    *standing = Standing::Paused;
+                }
+            }
+            EventKind::PlanRetried { completed, .. } => {
+                self.done = *completed;
+                self.standing.iter_mut().skip(*completed).for_each(|standing| *standing = Standing::Pending);
+            }
+            _ => return false,
+        }
+        true
+    }
+
     /// The lines worth to be seen: the last steps that are over, the one that the run is at, and the next few.
     pub(super) fn lines(&self, now: SystemTime) -> Vec<Line<'_>> {
-        let at = self.done.min(self.ids.len().saturating_sub(1));
+        let at = self.undoing.unwrap_or(self.done).min(self.ids.len().saturating_sub(1));
         let range = at.saturating_sub(OVER)..(at + 1 + NEXT).min(self.ids.len());
         let steps = self.ids.iter().zip(&self.standing).enumerate();
         let shown = steps.skip(range.start).take(range.len());
         shown
             .map(|(place, (id, standing))| {
-                let over_unseen = place < self.done && !standing.is_over();
+                // What is undone is so one at a time, and nothing of it passes unseen.
+                let over_unseen = self.undoing.is_none() && place < self.done && !standing.is_over();
                 let standing = if over_unseen { &Standing::Completed { took: None } } else { standing };
                 Line { id, standing, text: self.text(standing, now) }
             })
@@ -167,10 +203,33 @@ impl Model {
             Standing::Parked { breaker } => format!("parked: the breaker {breaker} is open"),
             Standing::Limited { limit } => format!("parked: the limit {limit} has no permit"),
             Standing::Paused => "paused".to_owned(),
+            Standing::Sleeping { until } => format!("sleeps for {}", waits_for(*until, now)),
+            Standing::AwaitingSignal { signal, until: None } => format!("waits for the signal {signal}"),
+            Standing::AwaitingSignal { signal, until: Some(until) } => {
+                format!("waits for the signal {signal}, for {}", waits_for(*until, now))
+            }
+            Standing::Held { reason } => format!("held: {}", why_held(*reason)),
+            Standing::Verifying { since } => {
+                format!("whether it had its effect is asked, {}", took(between(*since, now)))
+            }
+            Standing::Undoing { attempt, since } => {
+                let which = if *attempt > 1 { format!("attempt {attempt}, ") } else { String::new() };
+                let report = self.report.as_ref().map(|report| format!(" | {report}")).unwrap_or_default();
+                format!("being undone, {which}{}{report}", took(between(*since, now)))
+            }
+            Standing::Undone => "undone".to_owned(),
             Standing::Skipped => "skipped".to_owned(),
             Standing::Failed { why } => why.to_string(),
             Standing::Cancelled => "cancelled".to_owned(),
         }
+    }
+}
+
+fn failed(attempt: u32, next: Option<SystemTime>, failure: &StepFailure) -> Standing {
+    let why = Arc::from(failure.message.as_str());
+    match next {
+        Some(until) => Standing::Waiting { next: attempt + 1, until, why },
+        None => Standing::Failed { why },
     }
 }
 

@@ -1,37 +1,28 @@
-//! Runs a plan, or goes on with runs, and tells what happens until it is over.
+//! Opens an engine, and has runs begin or go on, one after another.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use futures_core::Stream;
 use lunacore::{
-    Engine, EventStream, ExecutePlan, PlanError, PlanRecord, ProjectMemory, Recover, RegistryAllocator,
-    RunHandle, RunId, RunRecord, RunState, Secrets, Shutdown, SqliteStore, SubscribeStream,
+    Engine, EngineBuilder, ExecutePlan, PlanRecord, ProjectMemory, Recover, RegistryAllocator,
+    ResolveOutcome, ResolveStep, RetryRun, RunHandle, RunRecord, RunState, Secrets, Shutdown, Signal,
+    SkipStep, SqliteStore,
 };
-use serde_json::Value;
 
-use super::outcome;
+use super::bounds::Guards;
+use super::follow::{Begins, Driver, Ended, Refused};
+use super::rest::Place;
+use super::signal;
 use super::signals::Signals;
-use super::start::called;
 use crate::callables::{self, Ledger};
-use crate::exit::{Exit, Failure, with_causes};
-use crate::progress::{Progress, TICK};
-use crate::screen::{self, Screen, Style};
-
-/// Events that may wait to be shown. They are looked at every [`TICK`]: fast plans make some hundred thousand meanwhile.
-const EVENTS: usize = 262_144;
+use crate::exit::{Exit, Failure};
+use crate::screen::Screen;
 
 /// How long the end of the engine may take: what is left by then is stored as it is.
 const END: Duration = Duration::from_secs(10);
 
-/// How long events that are on their way are waited for once a run is over.
-const LAST_EVENTS: Duration = Duration::from_secs(1);
-
 /// Where runs are kept.
-pub(crate) enum Place {
+pub(crate) enum Kept {
     InMemory,
     File { store: SqliteStore, path: PathBuf },
 }
@@ -42,12 +33,25 @@ pub(crate) enum What {
     Execute { execute: Box<ExecutePlan>, record: PlanRecord, before: Option<Box<RunRecord>> },
     /// Runs that are stored, one after another.
     Continue(Vec<(RunRecord, PlanRecord)>),
+    /// A run that is tried again.
+    Retry { retry: Box<RetryRun>, before: Box<RunRecord>, plan: PlanRecord },
+    /// A run that is sent a signal, and goes on.
+    Signal { signal: Box<Signal>, before: Box<RunRecord>, plan: PlanRecord },
+    /// A run that goes on once it is decided about its step.
+    Decide { decision: Decision, before: Box<RunRecord>, plan: PlanRecord },
+}
+
+/// What is decided about a step.
+pub(crate) enum Decision {
+    Resolve(ResolveStep),
+    Skip(SkipStep),
 }
 
 pub(crate) struct Job {
-    pub(crate) place: Place,
+    pub(crate) kept: Kept,
     pub(crate) what: What,
     pub(crate) secrets: Secrets,
+    pub(crate) guards: Guards,
     pub(crate) json: bool,
     pub(crate) quiet: bool,
 }
@@ -57,40 +61,32 @@ pub(crate) struct Job {
 #[error("plans cannot be run here")]
 struct NoSystem(#[source] std::io::Error);
 
-/// What stays the same from run to run.
-struct Driver<'a> {
-    engine: Engine,
-    signals: Signals,
-    ledger: Ledger,
-    stored: bool,
-    json: bool,
-    quiet: bool,
-    screen: &'a mut Screen,
-    /// Told to stop: nothing more is begun.
-    stopping: bool,
-}
-
 pub(crate) fn drive(job: Job, screen: &mut Screen) -> Result<Exit, Failure> {
-    let Job { place, what, secrets, json, quiet } = job;
-    let (memory, ledger, stored) = match place {
-        Place::InMemory => (ProjectMemory::in_memory(), Ledger::in_memory(), false),
-        Place::File { store, path } => (ProjectMemory::with_store(store), Ledger::beside(&path), true),
+    let Job { kept, what, secrets, guards, json, quiet } = job;
+    let (memory, ledger, place) = match kept {
+        Kept::InMemory => (ProjectMemory::in_memory(), Ledger::in_memory(), Place::Memory),
+        Kept::File { store, path } => {
+            (ProjectMemory::with_store(store), Ledger::beside(&path), Place::File(path))
+        }
     };
     let system = |error| Failure::of(Exit::Store, &NoSystem(error));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
     runtime.block_on(async {
         let signals = Signals::watch().map_err(system)?;
         // On a thread of its own: drawing never holds up a step.
-        let engine = Engine::builder()
+        let builder = Engine::builder()
             .memory(memory)
             .allocator(callables::register(RegistryAllocator::new(), &ledger))
             .secrets(secrets)
-            .recover(Recover::None)
-            .spawn()?;
-        let mut driver = Driver { engine, signals, ledger, stored, json, quiet, screen, stopping: false };
+            .recover(Recover::None);
+        let builder = guards.breakers.into_iter().fold(builder, EngineBuilder::breaker);
+        let engine = guards.limits.into_iter().fold(builder, EngineBuilder::limit).spawn()?;
+        let (stopping, at_once) = (false, false);
+        let mut driver = Driver { engine, signals, ledger, place, json, quiet, screen, stopping, at_once };
         let done = driver.perform(what).await;
         if !matches!(done, Err(Failure::Told { exit: Exit::Killed, .. })) {
-            driver.engine.shutdown(Shutdown::drain(END)).await;
+            let end = if driver.at_once { Shutdown::now() } else { Shutdown::drain(END) };
+            driver.engine.shutdown(end).await;
         }
         done
     })
@@ -98,194 +94,81 @@ pub(crate) fn drive(job: Job, screen: &mut Screen) -> Result<Exit, Failure> {
 
 impl Driver<'_> {
     async fn perform(&mut self, what: What) -> Result<Exit, Failure> {
+        let engine = self.engine.clone();
         match what {
             What::Execute { execute, record, before } => {
-                let engine = self.engine.clone();
                 let paused = before.as_ref().is_some_and(|before| before.state == RunState::Paused);
-                self.follow(async move { engine.submit(*execute).await }, &record, before.as_deref(), paused)
-                    .await
+                let begins = Begins::known(before.as_deref());
+                let begin = async move { Ok(engine.submit(*execute).await?) };
+                Ok(self.follow(begin, &record, begins, paused).await?.exit())
             }
-            What::Continue(runs) => {
-                let mut exit = Exit::Done;
-                for (run, plan) in runs {
-                    if self.stopping {
-                        break;
-                    }
-                    let (engine, run_id) = (self.engine.clone(), run.run_id.clone());
-                    let paused = run.state == RunState::Paused;
-                    let begin = async move { engine.continue_run(&run_id).await };
-                    let ended = self.follow(begin, &plan, Some(&run), paused).await?;
-                    // The first that did not go well is told.
-                    if exit == Exit::Done {
-                        exit = ended;
-                    }
-                }
-                Ok(exit)
+            What::Retry { retry, before, plan } => {
+                let begin = async move { Ok(engine.retry_run(*retry).await?) };
+                Ok(self.follow(begin, &plan, Begins::Again(&before), false).await?.exit())
             }
+            What::Signal { signal, before, plan } => {
+                let run_id = before.run_id.clone();
+                let paused = before.state == RunState::Paused;
+                let begin = async move {
+                    signal::received(&run_id, engine.signal(*signal).await?)?;
+                    Ok(engine.continue_run(&run_id).await?)
+                };
+                Ok(self.follow(begin, &plan, Begins::GoesOn(&before), paused).await?.exit())
+            }
+            What::Decide { decision, before, plan } => {
+                let begin = decide(engine, decision, &before);
+                Ok(self.follow(begin, &plan, Begins::GoesOn(&before), false).await?.exit())
+            }
+            What::Continue(runs) => self.go_on(runs).await,
         }
     }
 
-    /// Has a run begun, and follows it to its end.
-    async fn follow(
-        &mut self,
-        begin: impl Future<Output = Result<RunHandle, PlanError>>,
-        plan: &PlanRecord,
-        before: Option<&RunRecord>,
-        paused: bool,
-    ) -> Result<Exit, Failure> {
-        // One that is over has no more of them.
-        let over = before.is_some_and(|before| before.state.is_final());
-        let events = match self.quiet || over {
-            true => None,
-            false => {
-                let subscribe = SubscribeStream::new("*").capacity(EVENTS);
-                self.engine.subscribe_stream_with(subscribe).await.ok()
+    async fn go_on(&mut self, runs: Vec<(RunRecord, PlanRecord)>) -> Result<Exit, Failure> {
+        let mut exits = Vec::with_capacity(runs.len());
+        let mut left = Vec::new();
+        for (run, plan) in runs {
+            if self.stopping {
+                break;
             }
-        };
-        let handle = match begin.await {
-            Ok(handle) => handle,
-            Err(error) => return self.refused(plan, before, error),
-        };
-        let run_id = handle.run_id().clone();
-        if paused {
-            // Whoever asks for it wants it to go on.
-            self.engine.resume(&run_id).await?;
-        }
-        let mut progress = self.progress(&run_id, plan, before, events.is_some());
-        let outcome = self.watch(handle, events, &mut progress).await?;
-        if let Err(PlanError::Cancelled { .. }) = outcome.as_ref().map_err(PlanError::why)
-            && let Err(error) = self.ledger.end_left_by(&run_id)
-        {
-            // Left by a process that was killed before, and not started by this one.
-            screen::complain(&with_causes(&error));
-        }
-        if !over {
-            progress.end(&outcome);
-        }
-        let exit = outcome::tell(&run_id, plan, &outcome, self.json, self.screen)?;
-        self.complain(outcome.as_ref().err());
-        Ok(exit)
-    }
-
-    /// One that was over before answers at once, and so does one that cannot be run.
-    fn refused(
-        &mut self,
-        plan: &PlanRecord,
-        before: Option<&RunRecord>,
-        error: PlanError,
-    ) -> Result<Exit, Failure> {
-        let Some(before) = before.filter(|_| outcome::completed(&error).is_some()) else {
-            let message = outcome::explained(&error, self.stored);
-            return Err(Failure::Told { exit: Failure::exit_of(&error), message });
-        };
-        let outcome = Err(error);
-        drop(self.progress(&before.run_id, plan, Some(before), false));
-        let exit = outcome::tell(&before.run_id, plan, &outcome, self.json, self.screen)?;
-        self.complain(outcome.as_ref().err());
-        Ok(exit)
-    }
-
-    fn progress(
-        &self,
-        run_id: &RunId,
-        plan: &PlanRecord,
-        before: Option<&RunRecord>,
-        shown: bool,
-    ) -> Progress {
-        let is_terminal = std::io::stderr().is_terminal();
-        let title = called(plan.name());
-        let text = match before {
-            None => format!("run {run_id} of {title}"),
-            Some(before) if before.state.is_final() => {
-                format!("run {run_id} of {title} is {} already", before.state)
+            let (engine, run_id) = (self.engine.clone(), run.run_id.clone());
+            let paused = run.state == RunState::Paused;
+            let begin = async move { Ok(engine.continue_run(&run_id).await?) };
+            let ended = self.follow(begin, &plan, Begins::known(Some(&run)), paused).await?;
+            exits.push(ended.exit());
+            if let Ended::Waits(handle) = ended {
+                left.push((exits.len() - 1, run, plan, handle));
             }
-            Some(before) => {
-                let done = crate::inspect::counted(before.cursor, "step");
-                format!("going on with run {run_id} of {title}: {done} of {} done", before.steps)
+        }
+        // One may have come to its time while others were gone on with.
+        for (place, run, plan, handle) in left {
+            if !self.stopping && !self.still_waits(&run.run_id).await {
+                let begin = async move { Ok(handle) };
+                let ended = self.follow(begin, &plan, Begins::GoesOn(&run), false).await?;
+                exits[place] = ended.exit();
             }
-        };
-        if self.quiet {
-            return Progress::silent();
         }
-        Progress::new(plan, &text, shown && is_terminal, Style::of(is_terminal))
-    }
-
-    /// Waits for the end of a run, shows what happens meanwhile, and cancels it when told to.
-    async fn watch(
-        &mut self,
-        mut handle: RunHandle,
-        mut events: Option<EventStream>,
-        progress: &mut Progress,
-    ) -> Result<Result<Vec<Value>, PlanError>, Failure> {
-        let run_id = handle.run_id().clone();
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let outcome = loop {
-            tokio::select! {
-                outcome = &mut handle => break outcome,
-                _ = ticks.tick(), if events.is_some() => {
-                    take(&mut events, &run_id, progress);
-                    progress.draw(SystemTime::now());
-                }
-                () = self.signals.next() => self.stop(&run_id, progress)?,
-            }
-        };
-        if !ends_run(&outcome) {
-            events = None;
-        }
-        let late = tokio::time::Instant::now() + LAST_EVENTS;
-        while events.is_some() && !take(&mut events, &run_id, progress) && tokio::time::Instant::now() < late
-        {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        Ok(outcome)
-    }
-
-    /// The first time the run is cancelled, which its step is told; the second time everything ends at once.
-    fn stop(&mut self, run_id: &RunId, progress: &mut Progress) -> Result<(), Failure> {
-        if self.stopping {
-            progress.abandon();
-            self.ledger.kill_all();
-            let message = format!("ended at once; what is stored of run {run_id} is as it was");
-            return Err(Failure::Told { exit: Exit::Killed, message });
-        }
-        self.stopping = true;
-        progress.note("stopping; once more ends at once");
-        let (engine, run_id) = (self.engine.clone(), run_id.clone());
-        // Its outcome says what became of it.
-        tokio::spawn(async move { drop(engine.cancel(&run_id).await) });
-        Ok(())
-    }
-
-    fn complain(&self, error: Option<&PlanError>) {
-        if let Some(error) = error {
-            screen::complain(&outcome::explained(error, self.stored));
-        }
+        // The first that did not go well is told.
+        Ok(exits.into_iter().find(|exit| *exit != Exit::Done).unwrap_or(Exit::Done))
     }
 }
 
-/// Whether an event tells of it: a run that was cut off has no last one.
-fn ends_run(outcome: &Result<Vec<Value>, PlanError>) -> bool {
-    outcome.as_ref().map_or_else(|error| outcome::completed(error).is_some(), |_| true)
-}
-
-/// Shows the events that are there, without waiting for more; answers whether the last of the run was among them.
-///
-/// Nobody is woken for an event: that would cost the plan more than its steps do.
-fn take(events: &mut Option<EventStream>, run_id: &RunId, progress: &mut Progress) -> bool {
-    let Some(stream) = events else { return true };
-    let mut context = Context::from_waker(Waker::noop());
-    while let Poll::Ready(next) = Pin::new(&mut *stream).poll_next(&mut context) {
-        let Some(event) = next else {
-            *events = None;
-            return true;
-        };
-        if event.run_id().is_none_or(|of| of == run_id) {
-            progress.tell(&event);
-        }
-        if event.ends_run() && event.run_id() == Some(run_id) {
-            return true;
-        }
+/// A run has to be here to be decided about; one that failed comes here by that.
+async fn decide(engine: Engine, decision: Decision, before: &RunRecord) -> Result<RunHandle, Refused> {
+    let run_id = before.run_id.clone();
+    let held = before.state == RunState::Held;
+    let handle = match held {
+        true => Some(engine.continue_run(&run_id).await?),
+        false => None,
+    };
+    let outcome = match decision {
+        Decision::Resolve(resolve) => engine.resolve(resolve).await?,
+        Decision::Skip(skip) => engine.skip(skip).await?,
+    };
+    if let ResolveOutcome::NotHeld(state) = outcome {
+        return Err(Failure::invalid(format!("run {run_id} is not held; it is {state}")).into());
     }
-    false
+    match handle {
+        Some(handle) => Ok(handle),
+        None => Ok(engine.continue_run(&run_id).await?),
+    }
 }

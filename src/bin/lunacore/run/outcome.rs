@@ -3,6 +3,7 @@
 use lunacore::{FailureKind, PlanError, PlanRecord, RunId, RunState, StepNotUndone};
 use serde_json::{Map, Value, json};
 
+use super::rest::Rest;
 use crate::exit::{Exit, Failure, with_causes};
 use crate::screen::{Colour, Screen, clean, fit, pad};
 
@@ -29,6 +30,28 @@ pub(crate) fn tell(
     }
     screen.flush()?;
     Ok(exit)
+}
+
+/// Tells of a run that waits: what it has done so far.
+pub(super) fn tell_waiting(
+    plan: &PlanRecord,
+    rest: &Rest,
+    outputs: &[Value],
+    json: bool,
+    screen: &mut Screen,
+) -> Result<(), Failure> {
+    if json {
+        let told = json!({
+            "run_id": rest.run_id,
+            "state": rest.state,
+            "outputs": by_id(plan, outputs),
+            "waits": rest.as_json(),
+        });
+        screen.json(&told)?;
+    } else {
+        as_lines(plan, outputs, screen)?;
+    }
+    screen.flush()
 }
 
 /// The outputs of the steps that completed before.
@@ -63,8 +86,7 @@ fn as_lines(plan: &PlanRecord, outputs: &[Value], screen: &mut Screen) -> Result
 }
 
 fn as_json(run_id: &RunId, plan: &PlanRecord, outputs: &[Value], error: Option<&PlanError>) -> Value {
-    let outputs: Map<String, Value> =
-        plan.step_ids().map(str::to_owned).zip(outputs.iter().cloned()).collect();
+    let outputs = by_id(plan, outputs);
     let state = match error.map(PlanError::why) {
         _ if error.is_some_and(is_compensated) => RunState::Compensated,
         None => RunState::Completed,
@@ -92,6 +114,10 @@ fn as_json(run_id: &RunId, plan: &PlanRecord, outputs: &[Value], error: Option<&
         told["not_undone"] = not_undone.iter().map(why).collect();
     }
     told
+}
+
+fn by_id(plan: &PlanRecord, outputs: &[Value]) -> Map<String, Value> {
+    plan.step_ids().map(str::to_owned).zip(outputs.iter().cloned()).collect()
 }
 
 /// Whether all that there was to undo is undone.

@@ -2,7 +2,8 @@
 
 use lunacore::{Reader, RunRecord, SqliteStore};
 
-use super::drive::{Job, Place, What, drive};
+use super::bounds;
+use super::drive::{Job, Kept, What, drive};
 use crate::args::Resume;
 use crate::exit::{Exit, Failure};
 use crate::screen::{self, Screen};
@@ -39,9 +40,16 @@ pub(crate) fn resume(resume: &Resume, screen: &mut Screen) -> Result<Exit, Failu
             wanted.push((run, plan));
         }
     }
-    let place = Place::File { store, path: resume.source.store.clone() };
+    let guards = bounds::of(wanted.iter().map(|(_, plan)| plan), &resume.bounds.limits)?;
+    let kept = Kept::File { store, path: resume.source.store.clone() };
     let secrets = resume.secrets.secrets();
-    let job =
-        Job { place, what: What::Continue(wanted), secrets, json: resume.source.json, quiet: resume.quiet };
+    let job = Job {
+        kept,
+        what: What::Continue(wanted),
+        secrets,
+        guards,
+        json: resume.source.json,
+        quiet: resume.quiet,
+    };
     drive(job, screen)
 }

@@ -2,7 +2,8 @@
 
 use lunacore::{ExecutePlan, PlanRecord, Project, Reader, RunId, RunRecord, SqliteStore};
 
-use super::drive::{Job, Place, What, drive};
+use super::bounds;
+use super::drive::{Job, Kept, What, drive};
 use super::{inputs, plan};
 use crate::args::Run;
 use crate::exit::{Exit, Failure};
@@ -18,13 +19,14 @@ pub(crate) fn run(run: &Run, screen: &mut Screen) -> Result<Exit, Failure> {
     let mut execute = ExecutePlan::new(plan).inputs(inputs);
     let run_id = run.run_id.as_deref().map(str::parse::<RunId>).transpose();
     let run_id = run_id.map_err(|error| Failure::of(Exit::Invalid, &error))?;
-    let place = if run.in_memory {
-        Place::InMemory
+    let guards = bounds::of([&record], &run.bounds.limits)?;
+    let kept = if run.in_memory {
+        Kept::InMemory
     } else {
-        Place::File { store: SqliteStore::open(&run.store)?, path: run.store.clone() }
+        Kept::File { store: SqliteStore::open(&run.store)?, path: run.store.clone() }
     };
     let mut before = None;
-    if let Place::File { store, .. } = &place {
+    if let Kept::File { store, .. } = &kept {
         before = match &run_id {
             Some(run_id) => store.run(run_id)?,
             None if run.new => None,
@@ -36,7 +38,7 @@ pub(crate) fn run(run: &Run, screen: &mut Screen) -> Result<Exit, Failure> {
     }
     let what = What::Execute { execute: Box::new(execute), record, before: before.map(Box::new) };
     let secrets = run.secrets.secrets();
-    drive(Job { place, what, secrets, json: run.json, quiet: run.quiet }, screen)
+    drive(Job { kept, what, secrets, guards, json: run.json, quiet: run.quiet }, screen)
 }
 
 /// The unfinished run of this plan, and the last of several: that of the command that was cut off.

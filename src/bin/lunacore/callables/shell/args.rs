@@ -35,9 +35,30 @@ pub(crate) struct Args {
     env: BTreeMap<String, Text>,
     /// What can be read from standard input, which is empty by default; what is not a text is given as JSON.
     pub(super) stdin: Option<Text>,
+    /// The script that `shell.undo` runs, when it undoes the step; it reads what the step wrote to standard output.
+    pub(super) undo: Option<String>,
+    /// The script that `shell.check` runs: it exits with 0 if the step had its effect, and with 1 if it had not.
+    pub(super) check: Option<String>,
 }
 
+/// The same, of which something else is run.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(extend("required" = ["undo"]))]
+pub(crate) struct UndoArgs(pub(super) Args);
+
+/// The same, of which something else is run.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(extend("required" = ["check"]))]
+pub(crate) struct CheckArgs(pub(super) Args);
+
 impl Args {
+    /// Another script in the same place.
+    pub(super) fn other(self, script: Option<String>, stdin: Option<String>) -> Self {
+        Self { script, argv: None, stdin: stdin.map(Text), ..self }
+    }
+
     /// What a failure calls that which ran.
     pub(super) fn what(&self) -> &'static str {
         if self.script.is_some() { "the script" } else { "the program" }

@@ -4,8 +4,10 @@ mod args;
 mod capture;
 mod error;
 mod lines;
+mod other;
 mod pipes;
 mod run;
 
-pub(super) use args::Args;
+pub(super) use args::{Args, CheckArgs, UndoArgs};
+pub(super) use other::{check, undo};
 pub(super) use run::shell;

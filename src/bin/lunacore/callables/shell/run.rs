@@ -23,7 +23,7 @@ pub(crate) fn shell(ledger: &Ledger, args: &Args, ctx: &StepContext) -> Result<V
     run(args, ledger, ctx).map_err(ShellError::into_step)
 }
 
-fn run(args: &Args, ledger: &Ledger, ctx: &StepContext) -> Result<Value, ShellError> {
+pub(super) fn run(args: &Args, ledger: &Ledger, ctx: &StepContext) -> Result<Value, ShellError> {
     let command = args.command(ctx)?;
     let mut group = Group::start(command, Record::of(ctx), ledger)?;
     // Now it is on record, and the gate may be opened.

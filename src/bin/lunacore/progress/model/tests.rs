@@ -103,3 +103,67 @@ fn a_report_is_shown_as_the_line_that_it_is() {
     assert_eq!(reported(&json!({ "line": "x" })), "x");
     assert_eq!(reported(&json!({ "files": 3 })), r#"{"files":3}"#);
 }
+
+#[test]
+fn what_a_step_waits_for_is_shown_until_it_has_it() {
+    let mut model = model(4);
+    let step = |millis, kind: &str, mut fields: serde_json::Value| {
+        fields["task_id"] = json!("s0");
+        event(millis, kind, fields)
+    };
+    model.tell(&step(0, "task.sleeping", json!({ "until": "1970-01-01T00:01:30Z" })));
+    assert_eq!(shown(&model, 500)[0], "s0 sleeps for 1 m 30 s");
+    model.tell(&step(0, "task.awaiting_signal", json!({ "signal": "go" })));
+    assert_eq!(shown(&model, 0)[0], "s0 waits for the signal go");
+    model.tell(&step(0, "task.awaiting_signal", json!({ "signal": "go", "until": "1970-01-01T00:00:09Z" })));
+    assert_eq!(shown(&model, 1_000)[0], "s0 waits for the signal go, for 8.00 s");
+    model.tell(&step(0, "task.verifying", json!({ "attempt": 1 })));
+    assert_eq!(shown(&model, 20)[0], "s0 whether it had its effect is asked, 20 ms");
+    model.tell(&step(0, "task.held", json!({ "attempt": 1, "reason": "unverified" })));
+    assert_eq!(
+        shown(&model, 0)[0],
+        "s0 held: it was cut off, and whether it had its effect could not be told"
+    );
+    assert_eq!(model.done, 0);
+}
+
+#[test]
+fn steps_are_seen_while_they_are_undone_from_the_last_to_the_first() {
+    let mut model = model(10);
+    for step in 0..9 {
+        model.tell(&started(step, &format!("s{step}"), 1));
+        model.tell(&completed(step, &format!("s{step}")));
+    }
+    let undoing =
+        |attempt: u32| event(0, "task.compensating", json!({ "task_id": "s1", "attempt": attempt }));
+    model.tell(&undoing(1));
+    assert_eq!(shown(&model, 7)[..3], ["s0 0.00 ms", "s1 being undone, 7 ms", "s2 0.00 ms"]);
+    let failed = json!({
+        "task_id": "s1", "attempt": 1, "will_retry": true, "next_attempt_at": "1970-01-01T00:00:05Z",
+        "kind": "error", "error": "nobody there"
+    });
+    model.tell(&event(0, "task.compensation_failed", failed.clone()));
+    assert_eq!(shown(&model, 0)[1], "s1 attempt 2 in 5.00 s: nobody there");
+    model.tell(&undoing(2));
+    assert_eq!(shown(&model, 7)[1], "s1 being undone, attempt 2, 7 ms");
+    model.tell(&event(0, "task.compensated", json!({ "task_id": "s1" })));
+    assert_eq!(shown(&model, 7)[1], "s1 undone");
+    let last = json!({ "task_id": "s0", "attempt": 1, "kind": "error", "error": "nobody there" });
+    model.tell(&event(0, "task.compensating", json!({ "task_id": "s0", "attempt": 1 })));
+    model.tell(&event(0, "task.compensation_failed", last));
+    assert_eq!(shown(&model, 7)[0], "s0 nobody there");
+}
+
+#[test]
+fn another_generation_begins_where_it_says() {
+    let mut model = model(4);
+    model.tell(&started(0, "s0", 1));
+    model.tell(&completed(0, "s0"));
+    model.tell(&started(0, "s1", 1));
+    model.tell(&completed(0, "s1"));
+    model.tell(&event(0, "plan.retried", json!({ "generation": 2, "task_id": "s1", "completed": 1 })));
+    assert_eq!(
+        (shown(&model, 0), model.done),
+        (["s0 0.00 ms", "s1", "s2", "s3"].map(str::to_owned).to_vec(), 1)
+    );
+}
