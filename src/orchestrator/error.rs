@@ -236,7 +236,7 @@ pub enum RetryFault {
     #[error("what its steps did was undone, or some of it; send its plan as a new run")]
     Undone,
     /// Its plan cannot be taken from what is stored.
-    #[error("{reason}, with `RetryRun::plan`")]
+    #[error("{reason} (see `RetryRun::plan`)")]
     NeedsPlan {
         /// Why not.
         reason: String,

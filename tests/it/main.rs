@@ -30,6 +30,8 @@ mod failing;
 mod faults;
 #[cfg(feature = "sqlite")]
 mod fixture;
+#[cfg(feature = "sqlite")]
+mod fixture_v3;
 mod history;
 #[cfg(feature = "expressions")]
 mod inputs;

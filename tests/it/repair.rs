@@ -479,7 +479,7 @@ async fn what_cannot_be_tried_again_says_why<W: World>() {
     let closures = [Step::new("s", || Err::<(), _>(StepError::from("no")))];
     submit(&actors, "closures", closures.to_vec()).await.await.unwrap_err();
     let needs = refused(retry_of("closures")).await;
-    assert!(needs.contains("was a closure") && needs.ends_with("`RetryRun::plan`"), "{needs}");
+    assert!(needs.contains("was a closure") && needs.ends_with("(see `RetryRun::plan`)"), "{needs}");
     let fixed = retry_of("closures").plan([Step::new("s", || 1)]);
     assert_eq!(retry(&actors, fixed).await.unwrap().await.unwrap(), [1]);
     let zero = refused(retry_of("a").deadline(Duration::ZERO)).await;

@@ -42,6 +42,10 @@ enum Stage {
     Sleeping,
     AwaitingSignal,
     Paused,
+    Held,
+    /// It is being asked whether the attempt that was cut off had its effect.
+    Verifying,
+    Compensating,
     /// It was cancelled while blocking code runs.
     Stopping,
     /// It came to a limit while blocking code runs.
@@ -49,11 +53,12 @@ enum Stage {
     Completed,
     Failed,
     Cancelled,
+    Compensated,
     Interrupted,
     Unknown,
 }
 
-const STAGES: [Stage; 15] = [
+const STAGES: [Stage; 19] = [
     Stage::Queued,
     Stage::Running,
     Stage::Blocking,
@@ -62,19 +67,23 @@ const STAGES: [Stage; 15] = [
     Stage::Sleeping,
     Stage::AwaitingSignal,
     Stage::Paused,
+    Stage::Held,
+    Stage::Verifying,
+    Stage::Compensating,
     Stage::Stopping,
     Stage::Expired,
     Stage::Completed,
     Stage::Failed,
     Stage::Cancelled,
+    Stage::Compensated,
     Stage::Interrupted,
     Stage::Unknown,
 ];
 
 /// For each stage the answers to a message and to the same once more, each with the state after it.
 #[expect(clippy::too_many_lines, reason = "it is a table")]
-fn expected(stage: Stage) -> [&'static str; 5] {
-    // To cancel, to pause, to resume, to retry now, and a signal.
+fn expected(stage: Stage) -> [&'static str; 8] {
+    // To cancel, to pause, to resume, to retry now; a signal; to decide that its step completed, to skip that, to try the run again.
     match stage {
         Stage::Queued => [
             "Cancelled, cancelled; Finished(Cancelled), cancelled",
@@ -82,6 +91,9 @@ fn expected(stage: Stage) -> [&'static str; 5] {
             "NotPaused(Queued), queued; NotPaused(Queued), queued",
             "NotWaiting(Queued), queued; NotWaiting(Queued), queued",
             "Received, queued; Received, queued",
+            "NotHeld(Queued), queued; NotHeld(Queued), queued",
+            "NotHeld(Queued), queued; NotHeld(Queued), queued",
+            "NotRetried(queued), queued; NotRetried(queued), queued",
         ],
         Stage::Running => [
             "Cancelled, cancelled; Finished(Cancelled), cancelled",
@@ -89,6 +101,9 @@ fn expected(stage: Stage) -> [&'static str; 5] {
             "NotPaused(Running), running; NotPaused(Running), running",
             "NotWaiting(Running), running; NotWaiting(Running), running",
             "Received, running; Received, running",
+            "NotHeld(Running), running; NotHeld(Running), running",
+            "NotHeld(Running), running; NotHeld(Running), running",
+            "NotRetried(running), running; NotRetried(running), running",
         ],
         Stage::Blocking => [
             "Stopping, stopping; Stopping, stopping",
@@ -96,6 +111,9 @@ fn expected(stage: Stage) -> [&'static str; 5] {
             "NotPaused(Running), running; NotPaused(Running), running",
             "NotWaiting(Running), running; NotWaiting(Running), running",
             "Received, running; Received, running",
+            "NotHeld(Running), running; NotHeld(Running), running",
+            "NotHeld(Running), running; NotHeld(Running), running",
+            "NotRetried(running), running; NotRetried(running), running",
         ],
         Stage::BackingOff => [
             "Cancelled, cancelled; Finished(Cancelled), cancelled",
@@ -103,6 +121,9 @@ fn expected(stage: Stage) -> [&'static str; 5] {
             "NotPaused(BackingOff), backing_off; NotPaused(BackingOff), backing_off",
             "Retrying, running; NotWaiting(Running), running",
             "Received, backing_off; Received, backing_off",
+            "NotHeld(BackingOff), backing_off; NotHeld(BackingOff), backing_off",
+            "NotHeld(BackingOff), backing_off; NotHeld(BackingOff), backing_off",
+            "NotRetried(backing_off), backing_off; NotRetried(backing_off), backing_off",
         ],
         Stage::Parked => [
             "Cancelled, cancelled; Finished(Cancelled), cancelled",
@@ -110,6 +131,9 @@ fn expected(stage: Stage) -> [&'static str; 5] {
             "NotPaused(Parked), parked; NotPaused(Parked), parked",
             "Retrying, running; NotWaiting(Running), running",
             "Received, parked; Received, parked",
+            "NotHeld(Parked), parked; NotHeld(Parked), parked",
+            "NotHeld(Parked), parked; NotHeld(Parked), parked",
+            "NotRetried(parked), parked; NotRetried(parked), parked",
         ],
         Stage::Sleeping => [
             "Cancelled, cancelled; Finished(Cancelled), cancelled",
@@ -117,6 +141,9 @@ fn expected(stage: Stage) -> [&'static str; 5] {
             "NotPaused(Sleeping), sleeping; NotPaused(Sleeping), sleeping",
             "NotWaiting(Sleeping), sleeping; NotWaiting(Sleeping), sleeping",
             "Received, sleeping; Received, sleeping",
+            "NotHeld(Sleeping), sleeping; NotHeld(Sleeping), sleeping",
+            "NotHeld(Sleeping), sleeping; NotHeld(Sleeping), sleeping",
+            "NotRetried(sleeping), sleeping; NotRetried(sleeping), sleeping",
         ],
         Stage::AwaitingSignal => [
             "Cancelled, cancelled; Finished(Cancelled), cancelled",
@@ -124,6 +151,9 @@ fn expected(stage: Stage) -> [&'static str; 5] {
             "NotPaused(AwaitingSignal), awaiting_signal; NotPaused(AwaitingSignal), awaiting_signal",
             "NotWaiting(AwaitingSignal), awaiting_signal; NotWaiting(AwaitingSignal), awaiting_signal",
             "Received, completed; Finished(Completed), completed",
+            "NotHeld(AwaitingSignal), awaiting_signal; NotHeld(AwaitingSignal), awaiting_signal",
+            "NotHeld(AwaitingSignal), awaiting_signal; NotHeld(AwaitingSignal), awaiting_signal",
+            "NotRetried(awaiting_signal), awaiting_signal; NotRetried(awaiting_signal), awaiting_signal",
         ],
         Stage::Paused => [
             "Cancelled, cancelled; Finished(Cancelled), cancelled",
@@ -131,6 +161,39 @@ fn expected(stage: Stage) -> [&'static str; 5] {
             "Resumed, running; NotPaused(Running), running",
             "NotWaiting(Paused), paused; NotWaiting(Paused), paused",
             "Received, paused; Received, paused",
+            "NotHeld(Paused), paused; NotHeld(Paused), paused",
+            "NotHeld(Paused), paused; NotHeld(Paused), paused",
+            "NotRetried(paused), paused; NotRetried(paused), paused",
+        ],
+        Stage::Held => [
+            "Cancelled, cancelled; Finished(Cancelled), cancelled",
+            "Held, held; Held, held",
+            "NotPaused(Held), held; NotPaused(Held), held",
+            "Retrying, held; Retrying, held",
+            "Received, held; Received, held",
+            "Resolved, running; NotHeld(Running), running",
+            "Resolved, running; NotHeld(Running), running",
+            "Retried, held; Retried, held",
+        ],
+        Stage::Verifying => [
+            "Cancelled, cancelled; Finished(Cancelled), cancelled",
+            "Pausing, running; Pausing, running",
+            "NotPaused(Running), running; NotPaused(Running), running",
+            "NotWaiting(Running), running; NotWaiting(Running), running",
+            "Received, running; Received, running",
+            "NotHeld(Running), running; NotHeld(Running), running",
+            "NotHeld(Running), running; NotHeld(Running), running",
+            "NotRetried(running), running; NotRetried(running), running",
+        ],
+        Stage::Compensating => [
+            "Compensating, compensating; Compensating, compensating",
+            "Compensating, compensating; Compensating, compensating",
+            "NotPaused(Compensating), compensating; NotPaused(Compensating), compensating",
+            "NotWaiting(Compensating), compensating; NotWaiting(Compensating), compensating",
+            "Received, compensating; Received, compensating",
+            "NotHeld(Compensating), compensating; NotHeld(Compensating), compensating",
+            "NotHeld(Compensating), compensating; NotHeld(Compensating), compensating",
+            "NotRetried(compensating), compensating; NotRetried(compensating), compensating",
         ],
         Stage::Stopping => [
             "Stopping, stopping; Stopping, stopping",
@@ -138,6 +201,9 @@ fn expected(stage: Stage) -> [&'static str; 5] {
             "NotPaused(Stopping), stopping; NotPaused(Stopping), stopping",
             "NotWaiting(Stopping), stopping; NotWaiting(Stopping), stopping",
             "Received, stopping; Received, stopping",
+            "NotHeld(Stopping), stopping; NotHeld(Stopping), stopping",
+            "NotHeld(Stopping), stopping; NotHeld(Stopping), stopping",
+            "NotRetried(stopping), stopping; NotRetried(stopping), stopping",
         ],
         Stage::Expired => [
             "Stopping, stopping; Stopping, stopping",
@@ -145,6 +211,9 @@ fn expected(stage: Stage) -> [&'static str; 5] {
             "NotPaused(Stopping), stopping; NotPaused(Stopping), stopping",
             "NotWaiting(Stopping), stopping; NotWaiting(Stopping), stopping",
             "Received, stopping; Received, stopping",
+            "NotHeld(Stopping), stopping; NotHeld(Stopping), stopping",
+            "NotHeld(Stopping), stopping; NotHeld(Stopping), stopping",
+            "NotRetried(stopping), stopping; NotRetried(stopping), stopping",
         ],
         Stage::Completed => [
             "Finished(Completed), completed; Finished(Completed), completed",
@@ -152,6 +221,9 @@ fn expected(stage: Stage) -> [&'static str; 5] {
             "NotPaused(Completed), completed; NotPaused(Completed), completed",
             "NotWaiting(Completed), completed; NotWaiting(Completed), completed",
             "Finished(Completed), completed; Finished(Completed), completed",
+            "NotHeld(Completed), completed; NotHeld(Completed), completed",
+            "NotHeld(Completed), completed; NotHeld(Completed), completed",
+            "NotRetried(completed), completed; NotRetried(completed), completed",
         ],
         Stage::Failed => [
             "Finished(Failed), failed; Finished(Failed), failed",
@@ -159,6 +231,9 @@ fn expected(stage: Stage) -> [&'static str; 5] {
             "NotPaused(Failed), failed; NotPaused(Failed), failed",
             "NotWaiting(Failed), failed; NotWaiting(Failed), failed",
             "Finished(Failed), failed; Finished(Failed), failed",
+            "NotHeld(Failed), failed; NotHeld(Failed), failed",
+            "Resolved, completed; NotHeld(Completed), completed",
+            "Retried, failed; Retried, failed",
         ],
         Stage::Cancelled => [
             "Finished(Cancelled), cancelled; Finished(Cancelled), cancelled",
@@ -166,6 +241,19 @@ fn expected(stage: Stage) -> [&'static str; 5] {
             "NotPaused(Cancelled), cancelled; NotPaused(Cancelled), cancelled",
             "NotWaiting(Cancelled), cancelled; NotWaiting(Cancelled), cancelled",
             "Finished(Cancelled), cancelled; Finished(Cancelled), cancelled",
+            "NotHeld(Cancelled), cancelled; NotHeld(Cancelled), cancelled",
+            "Resolved, completed; NotHeld(Completed), completed",
+            "Retried, running; NotRetried(running), running",
+        ],
+        Stage::Compensated => [
+            "Finished(Compensated), compensated; Finished(Compensated), compensated",
+            "Finished(Compensated), compensated; Finished(Compensated), compensated",
+            "NotPaused(Compensated), compensated; NotPaused(Compensated), compensated",
+            "NotWaiting(Compensated), compensated; NotWaiting(Compensated), compensated",
+            "Finished(Compensated), compensated; Finished(Compensated), compensated",
+            "NotHeld(Compensated), compensated; NotHeld(Compensated), compensated",
+            "NotRetried(undone), compensated; NotRetried(undone), compensated",
+            "NotRetried(undone), compensated; NotRetried(undone), compensated",
         ],
         Stage::Interrupted => [
             "Cancelled, cancelled; Finished(Cancelled), cancelled",
@@ -173,8 +261,11 @@ fn expected(stage: Stage) -> [&'static str; 5] {
             "NotHere(interrupted), interrupted; NotHere(interrupted), interrupted",
             "NotHere(interrupted), interrupted; NotHere(interrupted), interrupted",
             "Received, interrupted; Received, interrupted",
+            "NotHere(interrupted), interrupted; NotHere(interrupted), interrupted",
+            "NotRetried(needs its plan), interrupted; NotRetried(needs its plan), interrupted",
+            "NotRetried(needs its plan), interrupted; NotRetried(needs its plan), interrupted",
         ],
-        Stage::Unknown => ["UnknownRun, unknown; UnknownRun, unknown"; 5],
+        Stage::Unknown => ["UnknownRun, unknown; UnknownRun, unknown"; 8],
     }
 }
 
@@ -209,6 +300,30 @@ async fn bring<W: World>(bench: &Bench<W>, stage: Stage) -> Actors {
             submit(&actors, "a", [work("s", 1), work("t", 10_000)]).await;
             assert_eq!(pause(&actors, "a").await.unwrap(), PauseOutcome::Pausing);
             seconds(1).await;
+        }
+        Stage::Held => {
+            let held = Step::named("s").uses("refuse").on_failure(OnFailure::Hold);
+            submit(&actors, "a", [held, work("t", 10_000)]).await;
+        }
+        Stage::Verifying => {
+            bench.bury(actors).await;
+            *service.answer.lock().unwrap() = serde_json::json!({ "sleep": 100_000 });
+            let verified = work("s", 1).on_interrupted(OnInterrupted::verify_named("verify"));
+            let actors = bench.live_over(FaultyStore::new(bench.store().await, Fault::Die, 2), plain);
+            submit(&actors, "a", [verified]).await.await.unwrap_err();
+            bench.forget(actors).await;
+            let actors = bench.live(plain).await;
+            quiet().await;
+            assert!(record(&actors, "a").await.step.verifying);
+            return actors;
+        }
+        Stage::Compensating | Stage::Compensated => {
+            let undone = work("s", 10_000).compensate_named("work");
+            let run = submit(&actors, "a", [undone, Step::named("t").uses("refuse")]).await;
+            seconds(10_001).await;
+            if stage == Stage::Compensated {
+                run.await.unwrap_err();
+            }
         }
         Stage::Stopping => {
             submit(&actors, "a", [block("s")]).await;
@@ -270,7 +385,19 @@ fn told<T: std::fmt::Debug>(answer: Result<T, ControlError>) -> String {
             "UnknownRun".to_owned()
         }
         Err(ControlError::NotHere { state, .. }) => format!("NotHere({state})"),
+        Err(ControlError::NotRetried { source, .. }) => not_retried(&source),
         Err(other) => format!("{other:?}"),
+    }
+}
+
+fn not_retried(error: &PlanError) -> String {
+    match error {
+        PlanError::NotRetried { fault: RetryFault::State(state), .. } => format!("NotRetried({state})"),
+        PlanError::NotRetried { fault: RetryFault::Undone, .. } => "NotRetried(undone)".to_owned(),
+        PlanError::NotRetried { fault: RetryFault::NeedsPlan { .. }, .. } => {
+            "NotRetried(needs its plan)".to_owned()
+        }
+        other => format!("{other:?}"),
     }
 }
 
@@ -280,7 +407,17 @@ async fn send(actors: &Actors, message: usize) -> String {
         1 => told(pause(actors, "a").await),
         2 => told(resume(actors, "a").await),
         3 => told(retry_now(actors, "a").await),
-        _ => told(signal(actors, "a", "go", "payload").await),
+        4 => told(signal(actors, "a", "go", "payload").await),
+        5 => {
+            let outcome = StepOutcome::Completed("by hand".into());
+            told(actors.orchestrator.send(ResolveStep::new(run_id("a"), "s", outcome)).await.unwrap())
+        }
+        6 => told(actors.orchestrator.send(SkipStep::new(run_id("a"), "s")).await.unwrap()),
+        _ => match actors.orchestrator.send(RetryRun::new(run_id("a"))).await.unwrap() {
+            Ok(_) => "Retried".to_owned(),
+            Err(PlanError::UnknownRun { .. }) => "UnknownRun".to_owned(),
+            Err(error) => not_retried(&error),
+        },
     }
 }
 

@@ -293,6 +293,8 @@ proptest! {
         for (what, flag, ahead, second) in inputs {
             let input = match what {
                 0 | 1 => Input::Completed { output: output(), cancelled, ahead },
+                // Whoever starts one that waits says when.
+                2 if is_wait(decision.to) => Input::Start(Ahead::Wait(at(second)), at(second)),
                 2 => Input::Start(ahead, at(second)),
                 3 => failed(Then::Abort),
                 // One that only waits is not tried again.

@@ -112,7 +112,7 @@ fn each_that_is_registered_is_described_and_has_a_schema() {
         let about = about.iter().find(|about| about.name == name).unwrap();
         about.schema["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>()
     };
-    assert_eq!(keys("shell"), ["argv", "cwd", "env", "script", "stdin"]);
+    assert_eq!(keys("shell"), ["argv", "check", "cwd", "env", "script", "stdin", "undo"]);
     assert_eq!(keys("file.read"), ["max_bytes", "path"]);
     assert_eq!(keys("file.write"), ["path", "text"]);
     assert_eq!(keys("sleep"), ["for"]);
