@@ -138,7 +138,7 @@ impl Claim {
     }
 }
 
-/// Where a run stands; see [`RunRecord`](crate::RunRecord), which has the same fields.
+/// Where a run stands; see [`RunRecord`], which has the same fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RunUpdate {
