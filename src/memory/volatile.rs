@@ -208,7 +208,9 @@ impl Store for VolatileStore {
         let Some(generation) = self.advance(&run_id, update, output.as_ref(), (at, last_seq)) else {
             return Err(StoreError::new(format!("run {run_id} was never accepted")).into());
         };
-        if let Some((taken, run)) = commit.signal.zip(self.runs.get_mut(&self.latest)) {
+        if let Some(taken) = commit.signal
+            && let Some(run) = self.runs.get_mut(&self.latest)
+        {
             run.signals.retain(|signal| signal.no != taken);
         }
         let (ids, at) = Ids::at(at);

@@ -44,7 +44,10 @@ impl Runner {
     pub(super) async fn attempt(&mut self) -> Result<Flow, PlanError> {
         let Position { cursor, attempt, step: progress, .. } = self.watch.at.get();
         let scope = Arc::clone(&self.scope);
-        if let Some(flow) = self.hear_first().await? {
+        // Mostly there is nothing to hear, and then nothing is made for it.
+        if (self.watch.is_asked() || scope.cancellation.is_cancelled())
+            && let Some(flow) = Box::pin(self.hear_first()).await?
+        {
             return Ok(flow);
         }
         if let Some(breaker) = self.gate.refused.take() {

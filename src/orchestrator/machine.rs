@@ -148,7 +148,10 @@ pub(crate) fn decide(plan: &CheckedPlan, at: Position, known: &Known<'_>, input:
     if decision.failure.is_none() && same && !to.state.is_final() && !cancelled && !waits {
         decision.failure = known.failure.cloned();
     }
-    Some(compensation::before_the_end(plan, known.skipped, decision))
+    if matches!(to.state, RunState::Failed | RunState::Cancelled) {
+        decision = compensation::before_the_end(plan, known.skipped, decision);
+    }
+    Some(decision)
 }
 
 fn transition(

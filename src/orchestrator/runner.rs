@@ -119,19 +119,20 @@ impl Runner {
         let mut error = None;
         loop {
             let flow = match self.watch.at.get().state {
-                RunState::Running if self.watch.at.get().step.verifying => self.verify().await?,
-                RunState::Running => self.attempt().await?,
-                RunState::BackingOff => self.back_off().await?,
+                RunState::Running if !self.watch.at.get().step.verifying => self.attempt().await?,
+                // What is rare is boxed: else the task of every run would have room for it.
+                RunState::Running => Box::pin(self.verify()).await?,
+                RunState::BackingOff => Box::pin(self.back_off()).await?,
                 RunState::Queued | RunState::Parked | RunState::Paused | RunState::Held => {
-                    self.stand_aside().await?
+                    Box::pin(self.stand_aside()).await?
                 }
-                RunState::Sleeping | RunState::AwaitingSignal => self.wait_out().await?,
+                RunState::Sleeping | RunState::AwaitingSignal => Box::pin(self.wait_out()).await?,
+                RunState::Compensating => Box::pin(self.compensate()).await?,
                 // Only after a restart: the code that had come to its limit is gone with its process.
                 RunState::Stopping => match self.watch.failure.take() {
                     Some(failure) => Flow::Turn(self.failed(StepError::recorded(&failure))),
                     None => Input::Resume(Ahead::Go, self.clock.now()).into(),
                 },
-                RunState::Compensating => self.compensate().await?,
                 state if state.is_final() => return self.outcome(error),
                 _ => return Err(self.interrupted("it came to a state that nothing leads out of")),
             };

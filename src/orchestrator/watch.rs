@@ -148,6 +148,11 @@ impl Watch {
         self.poke.notify_one();
     }
 
+    /// Whether there is a request.
+    pub(crate) fn is_asked(&self) -> bool {
+        !self.requests.borrow().is_empty()
+    }
+
     /// The next request, if there is one.
     pub(crate) fn asked(&self) -> Option<Request> {
         self.requests.borrow_mut().pop_front()

@@ -170,9 +170,9 @@ impl Step {
 
     /// Checks that a step which only waits has nothing that it cannot have.
     pub(crate) fn check_wait(&self) -> Result<(), InvalidPolicy> {
+        let Some(wait) = self.wait() else { return Ok(()) };
         let default = Policy::default();
         let policy = self.policy().unwrap_or(&default);
-        let Some(wait) = self.wait() else { return Ok(()) };
         if let Wait::Sleep(time) = wait
             && *time > MAX_WAIT
         {

@@ -60,7 +60,7 @@ fn all_before<'a>(
 /// the end.
 pub(super) fn before_the_end(plan: &CheckedPlan, skipped: &[usize], mut decision: Decision) -> Decision {
     let cancelled = decision.to.state == RunState::Cancelled;
-    if (!cancelled && decision.to.state != RunState::Failed) || !plan.record().has_compensation() {
+    if !plan.record().has_compensation() {
         return decision;
     }
     let Some(last) = last_before(plan, decision.to.cursor, skipped) else { return decision };
