@@ -146,7 +146,9 @@ pub use bus::{
 };
 pub use clock::Clock;
 pub use engine::{Engine, EngineBuilder, EngineError};
-pub use event::{Event, EventKind, InvalidEventType, InvalidPattern, Pattern, Resolution, SkipReason};
+pub use event::{
+    Barrier, Event, EventKind, InvalidEventType, InvalidPattern, Pattern, Resolution, SkipReason,
+};
 #[cfg(feature = "expressions")]
 pub use expression::{EvaluationError, InvalidExpression};
 pub use id::IdFault;

@@ -5,7 +5,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::reason::{Resolution, SkipReason};
+use super::reason::{Barrier, Resolution, SkipReason};
 use crate::id::rfc3339;
 use crate::plan::Output;
 use crate::run::{HoldReason, StepFailure};
@@ -53,12 +53,9 @@ pub enum EventKind {
     PlanParked {
         /// The step.
         task_id: Arc<str>,
-        /// The breaker's name, if it waits for one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        breaker: Option<Arc<str>>,
-        /// The limit's name, if it waits for one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        limit: Option<Arc<str>>,
+        /// What it waits for.
+        #[serde(flatten)]
+        behind: Barrier,
         /// Until when the breaker is open; not there while its probes are in flight. Of a limit, when its rate lets
         /// the step start at the earliest; not there while as many attempts as may are under way, so that nobody knows.
         #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339::maybe")]

@@ -8,5 +8,5 @@ mod record;
 
 pub use kind::EventKind;
 pub use pattern::{InvalidPattern, Pattern};
-pub use reason::{Resolution, SkipReason};
+pub use reason::{Barrier, Resolution, SkipReason};
 pub use record::{Event, InvalidEventType};

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 /// Why a step was skipped.
@@ -12,6 +14,17 @@ pub enum SkipReason {
     Condition,
     /// Somebody [said so](crate::SkipStep).
     Operator,
+}
+
+/// What a plan is parked behind, by its name. In JSON it is a field `breaker`, or `limit`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Barrier {
+    /// A [circuit breaker](crate::Step::breaker) that is open.
+    Breaker(Arc<str>),
+    /// A [limit](crate::Step::limit) that has no permit.
+    Limit(Arc<str>),
 }
 
 /// What somebody decided about a step that was held.

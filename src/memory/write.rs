@@ -36,8 +36,9 @@ pub(crate) enum Written {
     Committed(Vec<Event>),
     Put(Box<Artifact>),
     Deleted(bool),
-    Signal(KeptSignal, Vec<Event>),
-    Collected(Collected),
+    /// In boxes, since most are commits, and are moved from hand to hand.
+    Signal(Box<(KeptSignal, Vec<Event>)>),
+    Collected(Box<Collected>),
 }
 
 pub(crate) type WriteResult = Result<Written, MemoryError>;
@@ -45,7 +46,8 @@ pub(crate) type WriteResult = Result<Written, MemoryError>;
 /// The events to publish of a write.
 pub(crate) fn take_events(result: &mut WriteResult) -> Vec<Event> {
     match result {
-        Ok(Written::Committed(events) | Written::Signal(_, events)) => std::mem::take(events),
+        Ok(Written::Committed(events)) => std::mem::take(events),
+        Ok(Written::Signal(signal)) => std::mem::take(&mut signal.1),
         _ => Vec::new(),
     }
 }
@@ -84,9 +86,12 @@ impl Write {
             Self::Breaker(change) => store.record_breaker(*change, at).map(Written::Committed),
             Self::Signal(signal) => {
                 check_signal(&signal.run_id, store)?;
-                store.record_signal(*signal, at).map(|(signal, events)| Written::Signal(signal, events))
+                store.record_signal(*signal, at).map(|signal| Written::Signal(Box::new(signal)))
             }
-            Self::Collect(retention) => store.collect(&retention, at, COLLECT_ROWS).map(Written::Collected),
+            Self::Collect(retention) => {
+                let collected = store.collect(&retention, at, COLLECT_ROWS);
+                collected.map(|collected| Written::Collected(Box::new(collected)))
+            }
         }
     }
 }
@@ -319,7 +324,7 @@ impl Queueable for Result<KeptSignal, MemoryError> {
 
     fn of(result: WriteResult, _: SystemTime) -> Self {
         match result? {
-            Written::Signal(signal, _) => Ok(signal),
+            Written::Signal(signal) => Ok(signal.0),
             _ => Err(MemoryError::Stopped),
         }
     }
@@ -332,7 +337,7 @@ impl Queueable for Result<Collected, MemoryError> {
 
     fn of(result: WriteResult, _: SystemTime) -> Self {
         match result? {
-            Written::Collected(collected) => Ok(collected),
+            Written::Collected(collected) => Ok(*collected),
             _ => Err(MemoryError::Stopped),
         }
     }

@@ -12,7 +12,7 @@ use self::parts::{completed, is_last, next_place, said, step_id};
 use self::steered::{pause, steered};
 pub(crate) use self::waits::begun;
 pub(crate) use super::position::Position;
-use crate::event::{EventKind, SkipReason};
+use crate::event::{Barrier, EventKind, SkipReason};
 use crate::plan::{CheckedPlan, Output};
 use crate::run::{HoldReason, RunState, StepFailure, StepProgress, Undoing};
 
@@ -270,9 +270,12 @@ fn enter(plan: &CheckedPlan, at: Position, ahead: Ahead, mut events: Vec<EventKi
         }
         Ahead::Park { now, until, behind } => {
             let (task_id, policy) = (Arc::clone(&step.id), step.step.policy());
-            let breaker = policy.filter(|_| behind == Behind::Breaker).and_then(|p| p.breaker.clone());
-            let limit = policy.filter(|_| behind == Behind::Limit).and_then(|p| p.limit.clone());
-            events.push(EventKind::PlanParked { task_id, breaker, limit, until });
+            let name = |name: Option<&Arc<str>>| name.map_or_else(|| Arc::from(""), Arc::clone);
+            let behind = match behind {
+                Behind::Breaker => Barrier::Breaker(name(policy.and_then(|policy| policy.breaker.as_ref()))),
+                Behind::Limit => Barrier::Limit(name(policy.and_then(|policy| policy.limit.as_ref()))),
+            };
+            events.push(EventKind::PlanParked { task_id, behind, until });
             let step = StepProgress { since: at.step.since.or(Some(now)), until, ..at.step };
             Decision::new(Position { state: RunState::Parked, step, ..at }, events)
         }

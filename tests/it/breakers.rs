@@ -166,10 +166,10 @@ async fn a_breaker_opens_parks_lets_a_probe_through_and_closes<W: World>() {
         panic!("{:?}", events[9])
     };
     assert_eq!((&**breaker, *told), ("payments", until));
-    let EventKind::PlanParked { breaker, until: told, .. } = events[15].kind() else {
+    let EventKind::PlanParked { behind, until: told, .. } = events[15].kind() else {
         panic!("{:?}", events[15])
     };
-    assert_eq!((breaker.as_deref(), *told), (Some("payments"), Some(until)));
+    assert_eq!((behind, *told), (&Barrier::Breaker("payments".into()), Some(until)));
     bench.bury(actors).await;
 }
 

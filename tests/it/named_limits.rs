@@ -66,10 +66,11 @@ async fn parked<W: World>(bench: &Bench<W>, actors: &Actors, id: &str) -> Vec<(O
     let events = history(actors).await;
     let mine = events.iter().filter(|event| event.run_id() == Some(&run_id(id)));
     mine.filter_map(|event| match event.kind() {
-        EventKind::PlanParked { task_id, breaker: None, limit, until, .. } => {
+        EventKind::PlanParked { task_id, behind, until, .. } if !matches!(behind, Barrier::Breaker(_)) => {
             assert_eq!(&**task_id, "ask");
             let second = |until: SystemTime| until.duration_since(bench.at(0)).unwrap().as_secs();
-            Some((limit.as_deref().map(str::to_owned), until.map(second)))
+            let limit = if let Barrier::Limit(limit) = behind { Some(limit.to_string()) } else { None };
+            Some((limit, until.map(second)))
         }
         _ => None,
     })

@@ -165,7 +165,7 @@ fn stored_output(stored: ValueRef<'_>) -> Read<Output> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::SkipReason;
+    use crate::event::{Barrier, SkipReason};
     use crate::plan::IntoOutput;
     use crate::run::{FailureKind, RunId, StepFailure};
     use serde_json::json;
@@ -220,14 +220,12 @@ mod tests {
             EventKind::PlanPaused {},
             EventKind::PlanParked {
                 task_id: task_id.clone(),
-                breaker: Some(Arc::from("b")),
-                limit: None,
+                behind: Barrier::Limit(Arc::from("l")),
                 until: None,
             },
             EventKind::PlanParked {
                 task_id: task_id.clone(),
-                breaker: Some(Arc::from("b")),
-                limit: None,
+                behind: Barrier::Breaker(Arc::from("b")),
                 until: Some(later),
             },
             EventKind::PlanStopping {},

@@ -353,12 +353,13 @@ proptest! {
 #[test]
 fn a_run_parks_behind_its_breaker_or_its_limit() {
     let plan = CheckedPlan::new(Plan::new([Step::unnamed(|| ()).breaker("b").limit("l")])).unwrap();
-    for (behind, names) in [(Behind::Breaker, (Some("b"), None)), (Behind::Limit, (None, Some("l")))] {
+    let [breaker, limit] = [Barrier::Breaker("b".into()), Barrier::Limit("l".into())];
+    for (behind, told) in [(Behind::Breaker, breaker), (Behind::Limit, limit)] {
         let parked = accept(&plan, Some(Ahead::Park { now: at(1), until: Some(at(9)), behind }));
         assert_eq!((parked.to.state, parked.to.attempt), (RunState::Parked, 0));
         assert_eq!((parked.to.step.since, parked.to.step.until), (Some(at(1)), Some(at(9))));
-        let EventKind::PlanParked { breaker, limit, until, .. } = &parked.events[2] else { panic!() };
-        assert_eq!(((breaker.as_deref(), limit.as_deref()), *until), (names, Some(at(9))));
+        let EventKind::PlanParked { behind, until, .. } = &parked.events[2] else { panic!() };
+        assert_eq!((behind, *until), (&told, Some(at(9))));
         let started = go(&plan, parked.to, Input::Proceed(Ahead::Go, at(9)));
         // Its time counts from when it parked.
         assert_eq!((types(&started), started.to.step.since), (vec!["task.started"], Some(at(1))));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lunacore::{Event, EventKind, MemoryError, Pattern, Reader, RunId};
+use lunacore::{Barrier, Event, EventKind, MemoryError, Pattern, Reader, RunId};
 
 use crate::args::Events;
 use crate::exit::{Exit, Failure};
@@ -107,8 +107,8 @@ pub(crate) fn details(event: &Event, width: usize, style: Style) -> String {
             Some(name) => format!("{name}, {}", counted(*steps, "step")),
             None => counted(*steps, "step"),
         },
-        EventKind::PlanParked { limit: Some(limit), .. } => format!("limit {limit}"),
-        EventKind::PlanParked { breaker: Some(breaker), .. }
+        EventKind::PlanParked { behind: Barrier::Limit(limit), .. } => format!("limit {limit}"),
+        EventKind::PlanParked { behind: Barrier::Breaker(breaker), .. }
         | EventKind::BreakerOpened { breaker, .. }
         | EventKind::BreakerHalfOpened { breaker }
         | EventKind::BreakerClosed { breaker } => format!("breaker {breaker}"),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use lunacore::{Event, EventKind};
+use lunacore::{Barrier, Event, EventKind};
 
 use super::display::write;
 use super::model::{reported, waits_for};
@@ -110,10 +110,10 @@ impl Lines {
                 format!("{step} | {}", fit(&reported(value), SHOWN, style))
             }
             EventKind::PlanPaused {} => "paused".to_owned(),
-            EventKind::PlanParked { breaker: Some(breaker), .. } => {
+            EventKind::PlanParked { behind: Barrier::Breaker(breaker), .. } => {
                 format!("{step} parked: the breaker {} is open", clean(breaker))
             }
-            EventKind::PlanParked { limit: Some(limit), .. } => {
+            EventKind::PlanParked { behind: Barrier::Limit(limit), .. } => {
                 format!("{step} parked: the limit {} has no permit", clean(limit))
             }
             EventKind::PlanStopping {} => "waiting for blocking code to stop".to_owned(),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use lunacore::{Event, EventKind, HoldReason, StepFailure};
+use lunacore::{Barrier, Event, EventKind, HoldReason, StepFailure};
 use serde_json::Value;
 
 use crate::times::{between, took};
@@ -135,10 +135,10 @@ impl Model {
             EventKind::TaskCompensationFailed { attempt, next_attempt_at, failure, .. } => {
                 failed(*attempt, *next_attempt_at, failure)
             }
-            EventKind::PlanParked { breaker: Some(breaker), .. } => {
+            EventKind::PlanParked { behind: Barrier::Breaker(breaker), .. } => {
                 Standing::Parked { breaker: Arc::clone(breaker) }
             }
-            EventKind::PlanParked { limit: Some(limit), .. } => {
+            EventKind::PlanParked { behind: Barrier::Limit(limit), .. } => {
                 Standing::Limited { limit: Arc::clone(limit) }
             }
             _ => return,
