@@ -30,7 +30,8 @@ pub struct RunInfo {
     /// When its next attempt may start, while it waits for that: when it backs off, when it is parked, and between two attempts
     /// to undo a step. Until when it sleeps, and when it has waited for a signal for too long, also while it is paused.
     pub until: Option<SystemTime>,
-    /// The name of the signal that it awaits; known only where the run is.
+    /// The name of the signal that it awaits; known only where the run is, and none as soon as the signal is kept for it: it goes
+    /// on by itself then.
     pub signal: Option<Arc<str>>,
     /// How many steps the plan has.
     pub steps: usize,
@@ -95,7 +96,9 @@ impl RunInfo {
         if matches!(at.state, RunState::Sleeping | RunState::AwaitingSignal) {
             // It may have begun in another life.
             since = at.step.since.or(since);
-            if let Some(Wait::Signal(name)) = plan.wait(at.cursor) {
+            if let Some(Wait::Signal(name)) = plan.wait(at.cursor)
+                && watch.signals.borrow().first(name).is_none()
+            {
                 signal = Some(Arc::clone(name));
             }
         }

@@ -682,8 +682,11 @@ async fn a_signal_in_time_counts_whenever_there_is_a_slot<W: World>() {
         let run = submit(&actors, "a", [impatient("d").on_failure(on_failure)]).await;
         let busy = submit(&actors, "busy", [work("s", 100)]).await;
         seconds(arrives).await;
+        assert_eq!(status(&actors, "a").await.unwrap().signal.as_deref(), Some("go"));
         // At 70 s its failure only waits for a slot, to be stored with what follows from it.
         received(&actors, "a", "go", "in time").await;
+        let info = status(&actors, "a").await.unwrap();
+        assert_eq!((info.state, info.signal), (RunState::AwaitingSignal, None));
         assert_eq!(run.await.unwrap(), ["in time"]);
         assert_eq!(bench.elapsed(), 100);
         busy.await.unwrap();

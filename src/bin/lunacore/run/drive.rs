@@ -65,9 +65,7 @@ pub(crate) fn drive(job: Job, screen: &mut Screen) -> Result<Exit, Failure> {
     let Job { kept, what, secrets, guards, json, quiet } = job;
     let (memory, ledger, place) = match kept {
         Kept::InMemory => (ProjectMemory::in_memory(), Ledger::in_memory(), Place::Memory),
-        Kept::File { store, path } => {
-            (ProjectMemory::with_store(store), Ledger::beside(&path), Place::File(path))
-        }
+        Kept::File { store, path } => (ProjectMemory::with_store(store), Ledger::beside(&path), Place::File),
     };
     let system = |error| Failure::of(Exit::Store, &NoSystem(error));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;

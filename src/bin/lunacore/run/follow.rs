@@ -239,7 +239,7 @@ impl Driver<'_> {
                     progress.draw(SystemTime::now());
                     if looking.is_finished() {
                         let now = (&mut looking).await.ok().and_then(Result::ok);
-                        let rest = now.as_ref().and_then(|now| rest::of(now, seen.as_ref(), plan, &self.place));
+                        let rest = now.as_ref().and_then(|info| rest::of(info, SystemTime::now(), plan, &self.place));
                         if let Some(rest) = rest {
                             take(&mut events, &run_id, progress);
                             return Ok(Watched::Waits(handle, rest));

@@ -1,10 +1,9 @@
 //! Runs that wait for what nobody can give them while the command has their store: what is told of them, and how they go on.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use lunacore::{HoldReason, PlanRecord, Reader, RunId, RunInfo, RunState, SqliteStore, StepFailure, Wait};
+use lunacore::{HoldReason, PlanRecord, RunId, RunInfo, RunState, StepFailure, Wait};
 use serde_json::{Value, json};
 
 use crate::screen::clean;
@@ -14,19 +13,12 @@ use crate::words::why_held;
 /// Where runs are kept, for who has to say how they go on.
 pub(super) enum Place {
     Memory,
-    File(PathBuf),
+    File,
 }
 
 impl Place {
     pub(super) fn is_stored(&self) -> bool {
-        matches!(self, Self::File(_))
-    }
-
-    /// The run has been sent a signal that no step has taken yet.
-    fn keeps_signal(&self, run_id: &RunId, name: &str) -> bool {
-        let Self::File(path) = self else { return false };
-        let kept = SqliteStore::open_read_only(path).ok().and_then(|store| store.signals(run_id).ok());
-        kept.is_some_and(|kept| kept.iter().any(|signal| &*signal.name == name))
+        matches!(self, Self::File)
     }
 }
 
@@ -44,21 +36,17 @@ pub(super) struct Rest {
 }
 
 /// What a run waits for that it will not get here, if it does.
-pub(super) fn of(now: &RunInfo, before: Option<&RunInfo>, plan: &PlanRecord, place: &Place) -> Option<Rest> {
-    let rest = Rest::new(now, plan);
-    match now.state {
-        RunState::Held => Some(rest),
+pub(super) fn of(info: &RunInfo, now: SystemTime, plan: &PlanRecord, place: &Place) -> Option<Rest> {
+    let waits = match info.state {
+        RunState::Held => true,
+        // It goes on by itself once the signal is there, or it has waited for too long; in memory all that it can do is to wait
+        // for that.
         RunState::AwaitingSignal => {
-            // It goes on by itself: it may just have begun to wait for what was sent before, and in memory it can only wait
-            // until it has waited for too long.
-            let stays =
-                before.is_some_and(|before| (before.state, before.completed) == (now.state, now.completed));
-            let kept = || rest.signal.as_ref().is_some_and(|name| place.keeps_signal(&now.run_id, name));
-            let ends = !place.is_stored() && now.until.is_some();
-            (stays && !ends && !kept()).then_some(rest)
+            info.signal.is_some() && info.until.is_none_or(|until| place.is_stored() && until > now)
         }
-        _ => None,
-    }
+        _ => false,
+    };
+    waits.then(|| Rest::new(info, plan))
 }
 
 /// A run that sleeps, and can be left to.
@@ -108,7 +96,7 @@ impl Rest {
             ),
         };
         match place {
-            Place::File(_) => format!("{what}\n{then}"),
+            Place::File => format!("{what}\n{then}"),
             Place::Memory => format!("{what}\nnothing of it is kept; without --in-memory it could go on"),
         }
     }
