@@ -180,7 +180,7 @@ fn fill(path: &Path, runs: usize) -> u64 {
             let mut commit = Commit::new(RunId::random(), Project::default(), update);
             commit.accept = Some(Box::new(NewRun::new(record.clone(), Claim::new())));
             commit.events = vec![EventKind::PlanStarted {}, EventKind::PlanCompleted {}];
-            store.commit(commit, std::time::SystemTime::now()).unwrap();
+            store.commit(Box::new(commit), std::time::SystemTime::now()).unwrap();
         }
         store.end().unwrap();
     }

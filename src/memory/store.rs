@@ -49,12 +49,13 @@ pub trait Store: Reader {
         Ok(())
     }
 
-    /// Stores all of `commit`, at the time `at`, and answers with its events as they are stored: numbered, in order.
+    /// Stores all of `commit`, at the time `at`, and answers with its events as they are stored: numbered, in order. It comes in the
+    /// box that it was sent in, since it is large.
     ///
     /// # Errors
     /// [`MemoryError::RunExists`] when it accepts a run whose id is known: nothing is written.
     /// [`MemoryError::Store`]: it is unknown whether it is stored.
-    fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError>;
+    fn commit(&mut self, commit: Box<Commit>, at: SystemTime) -> Result<Vec<Event>, MemoryError>;
 
     /// Stores several commits, one after another, each as [`commit`](Self::commit) does, and answers what became of each. For
     /// stores to which many are cheaper together.
@@ -63,7 +64,7 @@ pub trait Store: Reader {
     /// The store failed, at any of them: it is unknown whether they are stored.
     fn commit_all(
         &mut self,
-        commits: &mut dyn Iterator<Item = Commit>,
+        commits: &mut dyn Iterator<Item = Box<Commit>>,
         at: SystemTime,
     ) -> Result<Vec<Result<Vec<Event>, MemoryError>>, StoreError> {
         let mut results = Vec::new();

@@ -191,8 +191,20 @@ impl VolatileStore {
 }
 
 impl Store for VolatileStore {
-    fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
-        let Commit { run_id, project, accept, reopen, update, output, artifacts, events, .. } = commit;
+    fn commit(&mut self, commit: Box<Commit>, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
+        let Commit {
+            run_id,
+            project,
+            accept,
+            reopen,
+            update,
+            output,
+            artifacts,
+            events,
+            signal,
+            breakers,
+            ..
+        } = *commit;
         // The only steps that can fail come first, so that nothing is half done.
         if let Some(new) = accept {
             self.accept(&run_id, &project, *new, at)?;
@@ -208,7 +220,7 @@ impl Store for VolatileStore {
         let Some(generation) = self.advance(&run_id, update, output.as_ref(), (at, last_seq)) else {
             return Err(StoreError::new(format!("run {run_id} was never accepted")).into());
         };
-        if let Some(taken) = commit.signal
+        if let Some(taken) = signal
             && let Some(run) = self.runs.get_mut(&self.latest)
         {
             run.signals.retain(|signal| signal.no != taken);
@@ -226,13 +238,10 @@ impl Store for VolatileStore {
                 keys.keep(&key, new(Content::Other(Box::new(Other { artifact_type, meta, data }))));
             }
         }
-        let breakers = commit.breakers;
+
         self.breakers.extend(breakers.into_iter().map(|breaker| (Arc::clone(&breaker.name), breaker)));
-        let mut stored = Vec::with_capacity(events.len());
-        for kind in events {
-            stored.push(self.tell(Some(run_id.clone()), kind, (ids, at)));
-        }
-        Ok(stored)
+        // In the room that the list has already.
+        Ok(events.into_iter().map(|kind| self.tell(Some(run_id.clone()), kind, (ids, at))).collect())
     }
 
     fn record_breaker(&mut self, change: RecordBreaker, at: SystemTime) -> Result<Vec<Event>, MemoryError> {

@@ -67,16 +67,16 @@ impl Write {
         matches!(self, Self::Collect(_))
     }
 
-    fn into_commit(self) -> Result<Commit, Self> {
+    fn into_commit(self) -> Result<Box<Commit>, Self> {
         match self {
-            Self::Commit(commit) => Ok(*commit),
+            Self::Commit(commit) => Ok(commit),
             other => Err(other),
         }
     }
 
     fn apply(self, store: &mut dyn Store, at: SystemTime) -> WriteResult {
         match self {
-            Self::Commit(commit) => store.commit(*commit, at).map(Written::Committed),
+            Self::Commit(commit) => store.commit(commit, at).map(Written::Committed),
             Self::Put(put) => merge_meta(*put, store)
                 .and_then(|put| store.put(put, at))
                 .map(|artifact| Written::Put(Box::new(artifact))),

@@ -59,10 +59,15 @@ pub(crate) struct Runner {
 
 /// A decision on its way to memory.
 pub(crate) struct Sent {
+    request: RecipientRequest<Box<Commit>>,
+    then: Then,
+}
+
+/// Where a run stands once its commit is stored.
+pub(super) struct Then {
     to: Position,
     failure: Option<Arc<StepFailure>>,
     undoing: Option<Arc<Undoing>>,
-    request: RecipientRequest<Box<Commit>>,
     output: Option<Output>,
     signal: Option<u64>,
     /// The step that this skips.
@@ -77,7 +82,7 @@ impl Sent {
         undoing: Option<Arc<Undoing>>,
         request: RecipientRequest<Box<Commit>>,
     ) -> Self {
-        Self { to, failure, undoing, request, output: None, signal: None, skips: None }
+        Self { request, then: Then { to, failure, undoing, output: None, signal: None, skips: None } }
     }
 }
 
@@ -113,8 +118,10 @@ impl Runner {
 
     async fn drive(&mut self, first: Option<Sent>) -> Outcome {
         if let Some(first) = first {
-            let stored = self.stored(first).await;
-            stored.map_err(|failed| PlanError::from_memory(self.scope.run_id.clone(), failed))?;
+            match stored(first.request.await) {
+                Ok(committed) => self.move_on(first.then, committed.at),
+                Err(failed) => return Err(PlanError::from_memory(self.scope.run_id.clone(), failed)),
+            }
         }
         let mut error = None;
         loop {
@@ -151,8 +158,11 @@ impl Runner {
             let decision = self.decide(turn.input);
             let decision = decision.ok_or_else(|| self.interrupted("its state machine had no answer"))?;
             let sent = self.send(decision, turn.produced);
-            match self.stored(sent).await {
-                Ok(()) => return Ok(error),
+            match stored(sent.request.await) {
+                Ok(committed) => {
+                    self.move_on(sent.then, committed.at);
+                    return Ok(error);
+                }
                 // What a step wants to store may be refused: its own failure. Anything else is the end of the run.
                 Err(refused) if refused.wrote_nothing() && completes => {
                     let refused = StepError::of_kind(FailureKind::Artifact, refused);
@@ -187,30 +197,38 @@ impl Runner {
         let (output, skips) = (produced.output(), produced.skips());
         let signal = produced.into_commit(&mut commit);
         breakers::tell(&self.changes, &mut commit);
-        Sent { to, failure, undoing, request: self.links.commit.send(commit), output, signal, skips }
+        let then = Then { to, failure, undoing, output, signal, skips };
+        Sent { request: self.links.commit.send(commit), then }
     }
 
     /// Waits until a decision is stored, and only then moves on.
     pub(super) async fn stored(&mut self, sent: Sent) -> Result<(), MemoryError> {
         let committed = stored(sent.request.await)?;
-        let mut to = sent.to;
+        self.move_on(sent.then, committed.at);
+        Ok(())
+    }
+
+    /// Moves to where the run stands now that its decision is stored.
+    fn move_on(&mut self, then: Then, at: SystemTime) {
+        let mut to = then.to;
         if to.state == RunState::Running {
-            to.step.since.get_or_insert(committed.at);
+            to.step.since.get_or_insert(at);
         }
         self.watch.at.set(to);
-        self.watch.since.set(Some(committed.at));
-        self.watch.failure.replace(sent.failure);
-        self.watch.undoing.replace(sent.undoing);
-        self.watch.skipped.borrow_mut().extend(sent.skips);
+        self.watch.since.set(Some(at));
+        self.watch.failure.replace(then.failure);
+        self.watch.undoing.replace(then.undoing);
+        if let Some(skipped) = then.skips {
+            self.watch.skipped.borrow_mut().push(skipped);
+        }
         self.changes.clear();
-        if let Some(output) = sent.output {
+        if let Some(output) = then.output {
             self.scope.push_output(output);
         }
-        if let Some(taken) = sent.signal {
+        if let Some(taken) = then.signal {
             self.watch.signals.borrow_mut().take(taken);
         }
         self.watch.accepted(&Ok(()));
-        Ok(())
     }
 
     /// Stores a decision that comes from outside, while the run is at something.

@@ -86,6 +86,10 @@ impl Runner {
 
     /// The first limit that the run comes to where it stands.
     pub(super) fn limit(&self) -> Option<Limit> {
+        // Most plans have none.
+        if !self.plan().has_policies() && self.deadline.is_none() {
+            return None;
+        }
         let at = self.watch.at.get();
         let policy = self.policy().filter(|_| !self.is_signalled());
         limit::first(policy, self.deadline, at, self.started(at))

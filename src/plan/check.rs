@@ -244,8 +244,7 @@ fn id_of_place(index: usize) -> Arc<str> {
 }
 
 fn check_step(id: &Arc<str>, index: usize, step: &Step, problems: &mut Problems) -> Result<(), Enough> {
-    // Most steps have nothing to look at.
-    for (what, name) in step.names().into_iter().flatten() {
+    for (what, name) in step.names() {
         if let Err(problem) = check_name(what, name, || format!("step {index} ({:?})", shorten(id))) {
             problems.add(problem)?;
         }

@@ -210,11 +210,11 @@ impl Step {
         Arc::make_mut(&mut self.record).id = Some(id);
     }
 
-    /// All names in the step that the id rule covers, each with what it is called; `None` where it can have none.
-    pub(crate) fn names(&self) -> Option<impl Iterator<Item = (&'static str, &str)>> {
+    /// All names in the step that the id rule covers, each with what it is called. Most steps have none, and cost no room for them.
+    pub(crate) fn names(&self) -> Vec<(&'static str, &str)> {
         let StepRecord { uses, agent, policy, wait, .. } = &*self.record;
         if uses.is_none() && agent.is_none() && policy.is_none() && wait.is_none() {
-            return None;
+            return Vec::new();
         }
         let policy = self.policy();
         let role = |role| policy.and_then(|policy| policy.named(role)).map(|name| &**name);
@@ -232,7 +232,7 @@ impl Step {
             ("name of what undoes", role(Role::Compensation)),
             ("signal name", signal),
         ];
-        Some(named.into_iter().filter_map(|(what, name)| name.map(|name| (what, name))))
+        named.into_iter().filter_map(|(what, name)| name.map(|name| (what, name))).collect()
     }
 }
 

@@ -46,10 +46,11 @@ fn batch<S: Store, T>(store: &mut S, write: impl FnOnce(&mut S) -> T) -> T {
     written
 }
 
-fn accepted(run: &str, steps: usize) -> Commit {
+fn accepted(run: &str, steps: usize) -> Box<Commit> {
     let plan = (0..steps).map(|n| Step::named(format!("s{n}")));
     let plan = PlanRecord::of(plan.collect::<Vec<_>>()).unwrap();
-    let mut commit = Commit::new(run_id(run), Project::default(), RunUpdate::new(RunState::Running, 0, 1));
+    let mut commit =
+        Box::new(Commit::new(run_id(run), Project::default(), RunUpdate::new(RunState::Running, 0, 1)));
     commit.accept = Some(Box::new(NewRun::new(plan, Claim::new())));
     commit.events = vec![EventKind::PlanAccepted { name: None, steps }, started(0)];
     commit
@@ -65,11 +66,12 @@ fn started(index: usize) -> EventKind {
 }
 
 /// The commit that completes a step.
-fn completed(run: &str, index: usize, steps: usize, output: impl IntoOutput) -> Commit {
+fn completed(run: &str, index: usize, steps: usize, output: impl IntoOutput) -> Box<Commit> {
     let (output, task_id) = (output.into_output().unwrap(), Arc::<str>::from(format!("s{index}")));
     let last = index + 1 == steps;
     let (state, attempt) = if last { (RunState::Completed, 1) } else { (RunState::Running, 1) };
-    let mut commit = Commit::new(run_id(run), Project::default(), RunUpdate::new(state, index + 1, attempt));
+    let mut commit =
+        Box::new(Commit::new(run_id(run), Project::default(), RunUpdate::new(state, index + 1, attempt)));
     let step = (index, Arc::clone(&task_id));
     let note = NewArtifact::new("notes".to_owned(), Arc::from("data"), step, ArtifactData::from("further"));
     commit.artifacts = vec![note];
@@ -79,8 +81,8 @@ fn completed(run: &str, index: usize, steps: usize, output: impl IntoOutput) -> 
     commit
 }
 
-fn commit(store: &mut impl Store, second: u64, commit: Commit) -> Vec<Event> {
-    batch(store, |store| store.commit(commit, at(second)).unwrap())
+fn commit(store: &mut impl Store, second: u64, commit: impl Into<Box<Commit>>) -> Vec<Event> {
+    batch(store, |store| store.commit(commit.into(), at(second)).unwrap())
 }
 
 /// A run of as many steps, from its acceptance to its end; answers its events.

@@ -138,7 +138,7 @@ impl Store for FaultyStore {
         Ok(())
     }
 
-    fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
+    fn commit(&mut self, commit: Box<Commit>, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
         self.strike(|inner| inner.commit(commit, at))
     }
 

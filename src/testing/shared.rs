@@ -42,7 +42,7 @@ impl Store for SharedStore {
         self.lock().end()
     }
 
-    fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
+    fn commit(&mut self, commit: Box<Commit>, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
         self.lock().commit(commit, at)
     }
 

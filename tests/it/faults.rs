@@ -45,7 +45,7 @@ impl Faulty {
 }
 
 impl Store for Faulty {
-    fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
+    fn commit(&mut self, commit: Box<Commit>, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
         if self.commits.fetch_add(1, Ordering::SeqCst) + 1 != self.at {
             return self.inner.commit(commit, at);
         }
@@ -354,7 +354,7 @@ impl Handler<Box<Commit>> for Refusing {
             return Err(MemoryError::RunExists { run_id: commit.run_id });
         }
         self.good -= 1;
-        self.inner.commit(*commit, at).map(|_| Committed::new(at))
+        self.inner.commit(commit, at).map(|_| Committed::new(at))
     }
 }
 
@@ -467,7 +467,7 @@ async fn a_store_with_a_history_is_attached_without_a_false_gap() {
         let mut commit = Commit::new(run_id, Project::default(), RunUpdate::new(RunState::Completed, 0, 0));
         commit.accept = Some(Box::new(NewRun::new(PlanRecord::of([]).unwrap(), Claim::new())));
         commit.events = vec![EventKind::PlanCompleted {}];
-        store.commit(commit, SystemTime::now()).unwrap();
+        store.commit(Box::new(commit), SystemTime::now()).unwrap();
     }
     let actors = start_over(ProjectMemory::with_store(store));
     let mut events = watch(&actors.bus).await;

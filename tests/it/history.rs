@@ -84,7 +84,7 @@ impl Shared {
 }
 
 impl Store for Shared {
-    fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
+    fn commit(&mut self, commit: Box<Commit>, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
         self.with(|store| store.commit(commit, at))
     }
 

@@ -979,7 +979,7 @@ impl<W: World> Store for Slow<W> {
         self.inner.end()
     }
 
-    fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
+    fn commit(&mut self, commit: Box<Commit>, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
         self.commits += 1;
         if self.commits == self.at {
             let _ = self.held.send(());
@@ -1973,7 +1973,7 @@ async fn a_store_that_cannot_be_read_is_logged_and_plans_are_answered<W: World>(
     let (world, kit) = (W::fresh(), Kit::new());
     let mut store = FaultyStore::new(world.open().await, Fault::Die, 1);
     let commit = Commit::new(run_id("x"), Project::default(), RunUpdate::new(RunState::Queued, 0, 0));
-    store.commit(commit, SystemTime::now()).unwrap_err();
+    store.commit(Box::new(commit), SystemTime::now()).unwrap_err();
     let actors = live(store, kit.registry());
     assert_cut_off(&execute(&actors, ExecutePlan::new([])).await.unwrap_err());
     assert_cut_off(&execute(&actors, plan_of("r", [])).await.unwrap_err());
@@ -2035,7 +2035,7 @@ impl<W: World> Store for Noting<W> {
         self.inner.end()
     }
 
-    fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
+    fn commit(&mut self, commit: Box<Commit>, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
         self.noted.note(format!("{} {:?}", commit.update.state, commit.durability));
         self.inner.commit(commit, at)
     }

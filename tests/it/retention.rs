@@ -223,7 +223,7 @@ impl Store for Told {
         self.note("end");
         self.inner.end()
     }
-    fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
+    fn commit(&mut self, commit: Box<Commit>, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
         self.note("commit");
         self.inner.commit(commit, at)
     }

@@ -376,7 +376,7 @@ async fn collecting_forces_nothing_to_the_disk_and_is_alone_in_its_batch() {
     let (store, calls) = crate::retention::Told::new(SqliteStore::open(&path).unwrap());
     let memory = ProjectMemory::with_store(store).start();
     for n in 0..3 {
-        let commit = Box::new(accept(&format!("r{n}"), 0, RunState::Completed));
+        let commit = accept(&format!("r{n}"), 0, RunState::Completed);
         memory.send(commit).await.unwrap().unwrap();
     }
     calls.lock().unwrap().clear();

@@ -22,7 +22,7 @@ fn place() -> (TempDir, PathBuf) {
 }
 
 /// Stores these commits in one batch; each must be taken.
-fn store(store: &mut SqliteStore, commits: impl IntoIterator<Item = Commit>) -> Vec<Event> {
+fn store(store: &mut SqliteStore, commits: impl IntoIterator<Item = Box<Commit>>) -> Vec<Event> {
     let mut events = Vec::new();
     store.begin(Durability::Immediate).unwrap();
     for commit in commits {
@@ -32,8 +32,8 @@ fn store(store: &mut SqliteStore, commits: impl IntoIterator<Item = Commit>) -> 
     events
 }
 
-fn move_to(run: &str, state: RunState, cursor: usize) -> Commit {
-    Commit::new(run_id(run), Project::default(), RunUpdate::new(state, cursor, 1))
+fn move_to(run: &str, state: RunState, cursor: usize) -> Box<Commit> {
+    Box::new(Commit::new(run_id(run), Project::default(), RunUpdate::new(state, cursor, 1)))
 }
 
 fn latest(reader: &impl Reader, key: &str) -> Option<Artifact> {
@@ -206,14 +206,14 @@ fn commits_that_are_stored_together_are_stored_as_one_by_one() {
     let (mut sqlite, mut model) = (SqliteStore::open(&path).unwrap(), VolatileStore::default());
     let runs: Vec<String> = (0..75).map(|run| format!("r{run}")).collect();
     let outputs = outputs();
-    let mut commits: Vec<Commit> = runs.iter().map(|run| accept(run, 3, RunState::Running)).collect();
+    let mut commits: Vec<Box<Commit>> = runs.iter().map(|run| accept(run, 3, RunState::Running)).collect();
     commits.insert(40, accept("r7", 3, RunState::Running));
     for n in 0..3 {
         let step = |(at, run): (usize, &String)| step(run, n, 3, &outputs[(at + n) % outputs.len()], at % 2);
         commits.extend(runs.iter().enumerate().map(step));
     }
     for together in [50, 1, 200, 75] {
-        let some: Vec<Commit> = commits.drain(..together.min(commits.len())).collect();
+        let some: Vec<Box<Commit>> = commits.drain(..together.min(commits.len())).collect();
         sqlite.begin(Durability::Relaxed).unwrap();
         let stored = sqlite.commit_all(&mut some.iter().cloned(), moment(1)).unwrap();
         sqlite.end().unwrap();

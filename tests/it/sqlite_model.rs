@@ -56,11 +56,12 @@ pub fn started(step: usize) -> EventKind {
 }
 
 /// The first commit of a run of so many steps.
-pub fn accept(run: &str, steps: usize, state: RunState) -> Commit {
+pub fn accept(run: &str, steps: usize, state: RunState) -> Box<Commit> {
     let plan =
         Plan::new((0..steps).map(|step| Step::named(step_id(step)).input(step))).name(format!("plan {run}"));
     let attempt = u32::from(state == RunState::Running);
-    let mut commit = Commit::new(run_id(run), Project::default(), RunUpdate::new(state, 0, attempt));
+    let mut commit =
+        Box::new(Commit::new(run_id(run), Project::default(), RunUpdate::new(state, 0, attempt)));
     let mut new = NewRun::new(PlanRecord::of(plan).unwrap(), Claim::new());
     new.durability = Some(Durability::Relaxed);
     commit.accept = Some(Box::new(new));
@@ -77,10 +78,11 @@ pub fn further(key: impl Into<String>, step: usize, text: &str) -> NewArtifact {
 }
 
 /// The commit of a step's result, with so many further artifacts.
-pub fn step(run: &str, step: usize, of: usize, output: &Output, staged: usize) -> Commit {
+pub fn step(run: &str, step: usize, of: usize, output: &Output, staged: usize) -> Box<Commit> {
     let ends = step + 1 == of;
     let (state, attempt) = if ends { (RunState::Completed, 0) } else { (RunState::Running, 1) };
-    let mut commit = Commit::new(run_id(run), Project::default(), RunUpdate::new(state, step + 1, attempt));
+    let mut commit =
+        Box::new(Commit::new(run_id(run), Project::default(), RunUpdate::new(state, step + 1, attempt)));
     commit.output = Some(StepOutput::new(step, step_id(step), output.clone()));
     let further = |n| further(format!("k{n}"), step, &format!("{run} {n}"));
     commit.artifacts = (0..staged).map(further).collect();
@@ -235,7 +237,7 @@ impl Pair<'_> {
         sqlite
     }
 
-    fn commit(&mut self, commit: Commit) {
+    fn commit(&mut self, commit: Box<Commit>) {
         self.clock += 1;
         let at = moment(self.clock);
         let stored = self.sqlite().commit(commit.clone(), at);
@@ -292,7 +294,7 @@ impl Pair<'_> {
                 if !found.state.is_final() {
                     let mut update = RunUpdate::new(RunState::Interrupted, found.cursor, attempt);
                     update.reason = Some(Arc::from("cut off"));
-                    let mut commit = Commit::new(run_id(RUNS[run]), Project::default(), update);
+                    let mut commit = Box::new(Commit::new(run_id(RUNS[run]), Project::default(), update));
                     commit.events = vec![EventKind::PlanInterrupted { reason: Arc::from("cut off") }];
                     self.commit(commit);
                 }
@@ -305,7 +307,7 @@ impl Pair<'_> {
                     let mut update = RunUpdate::new(state, found.cursor, found.attempt);
                     let failure = StepFailure::record(FailureKind::Error, &std::io::Error::other("broken"));
                     update.failure = (state == RunState::Failed).then(|| Arc::new(failure));
-                    let mut commit = Commit::new(run_id(RUNS[run]), Project::default(), update);
+                    let mut commit = Box::new(Commit::new(run_id(RUNS[run]), Project::default(), update));
                     // The order in which runs have finished is that of their last events.
                     commit.events = vec![EventKind::PlanStopping {}];
                     self.commit(commit);

@@ -176,14 +176,14 @@ impl Store for SqliteStore {
         self.batch(Writer::end)
     }
 
-    fn commit(&mut self, commit: Commit, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
+    fn commit(&mut self, commit: Box<Commit>, at: SystemTime) -> Result<Vec<Event>, MemoryError> {
         let mut results = self.write(|writer| writer.commit_all([commit], at))?;
         results.pop().unwrap_or_else(|| Ok(Vec::new()))
     }
 
     fn commit_all(
         &mut self,
-        commits: &mut dyn Iterator<Item = Commit>,
+        commits: &mut dyn Iterator<Item = Box<Commit>>,
         at: SystemTime,
     ) -> Result<Vec<CommitResult>, StoreError> {
         match self.write(|writer| writer.commit_all(&mut *commits, at)) {

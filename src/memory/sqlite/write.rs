@@ -158,7 +158,7 @@ impl Writer {
     /// Stores commits one after another; answers what became of each.
     pub(super) fn commit_all(
         &mut self,
-        commits: impl IntoIterator<Item = Commit>,
+        commits: impl IntoIterator<Item = Box<Commit>>,
         at: SystemTime,
     ) -> Result<Vec<CommitResult>, StoreError> {
         let mut results = Vec::new();
@@ -173,8 +173,8 @@ impl Writer {
         Ok(results)
     }
 
-    fn commit(&mut self, commit: Commit, at: SystemTime) -> CommitResult {
-        let Commit { run_id, project, accept, reopen, update, output, artifacts, events, .. } = commit;
+    fn commit(&mut self, commit: Box<Commit>, at: SystemTime) -> CommitResult {
+        let Commit { run_id, project, accept, reopen, update, output, artifacts, events, .. } = *commit;
         let moment = self.moment(at, events.len());
         let step = output.as_ref().map(|completed| completed.step);
         let is_final = update.state.is_final();

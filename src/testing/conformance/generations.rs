@@ -17,9 +17,9 @@ fn failed_run(store: &mut impl Store) -> Vec<Event> {
 }
 
 /// The first commit of the next generation.
-fn reopened(generation: u32, from: usize) -> Commit {
+fn reopened(generation: u32, from: usize) -> Box<Commit> {
     let update = RunUpdate::new(RunState::Running, from, 1);
-    let mut commit = Commit::new(run_id("a"), Project::default(), update);
+    let mut commit = Box::new(Commit::new(run_id("a"), Project::default(), update));
     commit.update.step.since = Some(at(10));
     commit.reopen = Some(Box::new(Reopen::new(generation, from)));
     let task_id = Some(Arc::from(format!("s{from}")));

@@ -73,8 +73,8 @@ pub fn old_versions_go<S: Store>(mut open: impl FnMut() -> S) {
             let count = if key == "lone" { 1 } else { 5 };
             assert!((1..=count).all(|n| put(&mut store, key) == n));
         }
-        let of_run = |run: &str, commit: Commit| {
-            let mut commit = Commit { project: project.clone(), ..commit };
+        let of_run = |run: &str, commit: Box<Commit>| {
+            let mut commit = Commit { project: project.clone(), ..*commit };
             commit.run_id = run_id(&format!("{run}{limit}"));
             commit
         };

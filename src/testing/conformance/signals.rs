@@ -21,7 +21,7 @@ fn record_signal(
 }
 
 /// A commit that takes a signal, which becomes the output of its step.
-fn taking(run: &str, index: usize, steps: usize, signal: &KeptSignal) -> Commit {
+fn taking(run: &str, index: usize, steps: usize, signal: &KeptSignal) -> Box<Commit> {
     let mut commit = completed(run, index, steps, Output::Json(Arc::clone(&signal.payload)));
     commit.signal = Some(signal.no);
     commit
