@@ -353,3 +353,23 @@ impl<A: Actor, M: Message<Result = T>, T: Queueable + 'static> MessageResponse<A
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A failure to collect is nobody else's.
+    #[test]
+    fn what_collects_is_a_batch_of_its_own() {
+        let queue = Queue::default();
+        let put = || Write::Put(Box::new(Put::new("k", "x")));
+        let collect = || Write::Collect(Box::default());
+        for write in [put(), put(), collect(), collect(), put()] {
+            queue.push(write, Waiter::Put(None));
+        }
+        let batches = std::iter::repeat_with(|| queue.take_batch().0).take_while(|batch| !batch.is_empty());
+        let sizes: Vec<(usize, bool)> =
+            batches.map(|batch| (batch.len(), batch.iter().any(Write::is_housekeeping))).collect();
+        assert_eq!(sizes, [(2, false), (1, true), (1, true), (1, false)]);
+    }
+}

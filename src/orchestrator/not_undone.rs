@@ -97,3 +97,15 @@ pub(super) fn list<T>(items: &[T], between: &str, shown: impl Fn(&T) -> String) 
     }
     texts.join(between)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_are_named_as_there_is_room_for() {
+        let told = |count: usize| list(&vec!["x"; count], ", ", ToString::to_string);
+        assert_eq!([told(0), told(1), told(5)], ["", "x", "x, x, x, x, x"]);
+        assert_eq!(told(7), "x, x, x, x, x, and 2 more");
+    }
+}

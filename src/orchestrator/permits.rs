@@ -330,6 +330,16 @@ mod tests {
         let permit = limit.ask(Some(place), at(0));
         assert!(permit.is_ok());
         assert_eq!(other.line.borrow().places.len(), 0);
+        // The last there may be the first here, and the first there is not.
+        drop(permit);
+        let (first, last) = (other.join(), other.join());
+        let permit = limit.ask(Some(last), at(0));
+        assert!(permit.is_ok());
+        let (waits, _) = limit.ask(None, at(0)).err().unwrap();
+        drop(permit);
+        let (behind, _) = limit.ask(Some(first), at(0)).err().unwrap();
+        assert_eq!((waits.turn(at(0)), behind.turn(at(0))), (Turn::Now, Turn::Later(None)));
+        assert_eq!(other.line.borrow().places.len(), 0);
     }
 
     #[test]

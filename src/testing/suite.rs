@@ -49,6 +49,7 @@ macro_rules! store_conformance {
                 everything_is_kept_by_default
                 old_versions_go
                 finished_runs_go_and_others_stay
+                finished_runs_go_by_either_rule
                 what_numbers_go_on_from_stays
                 old_events_go_from_the_front
                 collecting_is_all_or_nothing

@@ -335,6 +335,17 @@ async fn blocking_code_that_takes_too_long_is_told_to_stop() {
     assert_eq!((undone.len(), not_undone), (0, vec![expected.to_owned()]));
 }
 
+/// Inline code is not interrupted: that it took too long is known when it returns.
+#[actix::test]
+async fn inline_code_that_took_too_long_has_failed() {
+    let actors = start_over(ProjectMemory::in_memory());
+    let undo = || std::thread::sleep(20 * MS);
+    let step = Step::new("a", || ()).inline().compensate(undo).compensation_timeout(MS);
+    let (undone, not_undone, _) = compensated(execute(&actors, plan([step, fails()])).await);
+    let expected = r#""a" (the attempt was not over after 1ms, its timeout)"#;
+    assert_eq!((undone.len(), not_undone), (0, vec![expected.to_owned()]));
+}
+
 #[actix::test]
 async fn code_that_does_not_stop_ends_it() {
     let actors = life().await;
@@ -400,6 +411,8 @@ async fn nor_are_those_that_were_skipped_a_moment_ago() {
     let (undone, not_undone, _) = compensated(execute(&actors, plan([undone("a"), skipped, fails()])).await);
     assert_eq!((undone, not_undone.len()), (vec!["a".to_owned()], 0));
     assert_eq!(kit.calls(), "do a, undo a 1");
+    let told = told(&actors).await;
+    assert!(told.iter().any(|told| told.ends_with("plan.compensating 1")), "{told:?}");
 }
 
 #[cfg(feature = "expressions")]
@@ -641,12 +654,19 @@ async fn a_run_that_waits_to_go_on_is_undone_when_it_is_cancelled() {
             let actors = kit.life(&disk, &clock).await;
             if !overdue {
                 // Asked before it is known what goes on: it never gets as far as to be called.
-                assert_eq!(cancel(&actors, "r").await, CancelOutcome::Compensating);
+                let cancelled = actors.orchestrator.send(CancelPlan(run_id("r")));
+                let paused = actors.orchestrator.send(PausePlan(run_id("r")));
+                assert_eq!(cancelled.await.unwrap().unwrap(), CancelOutcome::Compensating);
+                assert_eq!(paused.await.unwrap().unwrap(), PauseOutcome::Compensating);
             }
             let (undone, _, source) = compensated(execute(&actors, saga("hang")).await);
             assert_eq!(undone, ["c", "a"]);
             assert_eq!(matches!(source, PlanError::DeadlineExceeded { .. }), overdue);
             assert_eq!(kit.called.all()[called..], ["undo c 1", "undo a 1"]);
+            // Nothing has cut it off since it began to.
+            let told = history(&actors, "r").await;
+            let begun = told.iter().position(|told| told.contains("plan.compensating")).unwrap();
+            assert!(!told[begun..].iter().any(|told| told.contains("plan.resumed")), "{told:?}");
             bury(actors).await;
         }
     }

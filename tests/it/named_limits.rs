@@ -6,6 +6,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
+use lunacore::limits::MAX_NAMED_LIMITS;
 use lunacore::testing::{Fault, FaultyStore};
 use lunacore::*;
 use proptest::prelude::*;
@@ -127,6 +128,21 @@ async fn a_builder_takes_limits_and_says_which_cannot_be_one() {
     let error = Engine::builder().limit(Limit::new("a")).start().unwrap_err();
     let chain = chain(&error).join(": ");
     assert_eq!(chain, r#"the limit "a" limits nothing; give it a concurrency or a rate"#);
+}
+
+#[actix::test]
+async fn so_many_limits_are_had_and_no_more() {
+    let bench = Bench::<Volatile>::new();
+    let name = |n: usize| format!("l{n:04}");
+    let all = (0..=MAX_NAMED_LIMITS).map(|n| Limit::new(name(n)).concurrency(1));
+    // One that takes the place of another takes no further one.
+    let again = Limit::new(name(0)).rate(1, secs(3_600));
+    let configure = |orchestrator| all.chain([again]).try_fold(orchestrator, ExecutionOrchestrator::limit);
+    let actors = bench.live(|orchestrator| configure(orchestrator).unwrap()).await;
+    let had = limits(&actors).await;
+    assert_eq!((had.len(), &*had.last().unwrap().name), (MAX_NAMED_LIMITS, &*name(MAX_NAMED_LIMITS - 1)));
+    submit(&actors, "a", [call("s", 0).limit(name(0))]).await.await.unwrap();
+    assert!(limits(&actors).await[0].next_at.is_some(), "the last one of a name counts");
 }
 
 #[test]
@@ -549,6 +565,28 @@ async fn a_run_that_is_cancelled_or_paused_loses_its_place<W: World>() {
     bench.bury(actors).await;
 }
 
+/// Nor is it in the line while it undoes what it did.
+async fn a_run_that_is_undone_stands_in_no_line<W: World>() {
+    let bench = Bench::<W>::new();
+    *bench.service.answer.lock().unwrap() = serde_json::json!({ "sleep": 100 });
+    let actors = bench.live(with(single())).await;
+    let first = submit(&actors, "first", [ask(10)]).await;
+    let undone = submit(&actors, "undone", [work("s", 0).compensate_named("verify"), ask(0)]).await;
+    quiet().await;
+    let third = submit(&actors, "third", [ask(0)]).await;
+    quiet().await;
+    assert_eq!(used(&actors).await, (1, 2));
+    assert_eq!(cancel(&actors, "undone").await.unwrap(), CancelOutcome::Compensating);
+    quiet().await;
+    assert_eq!(used(&actors).await, (1, 1));
+    first.await.unwrap();
+    third.await.unwrap();
+    assert_eq!(bench.elapsed(), 10);
+    assert!(matches!(undone.await, Err(PlanError::Compensated { .. })));
+    assert_eq!(bench.elapsed(), 100);
+    bench.bury(actors).await;
+}
+
 async fn retrying_a_parked_run_passes_no_limit<W: World>() {
     let bench = Bench::<W>::new();
     let actors = bench.live(with(slow().concurrency(2))).await;
@@ -878,6 +916,7 @@ frozen! {
     its_limits_of_time_bound_the_wait
     who_goes_on_without_a_permit_leaves_the_line
     a_run_that_is_cancelled_or_paused_loses_its_place
+    a_run_that_is_undone_stands_in_no_line
     retrying_a_parked_run_passes_no_limit
     a_drain_waits_for_parked_runs_and_a_shutdown_leaves_them
     who_waits_for_a_breaker_stands_in_no_line

@@ -8,7 +8,7 @@ use actix::prelude::*;
 use lunacore::limits::ADMISSION_BURST;
 use lunacore::{
     CancelPlan, ExecutePlan, PauseOutcome, PausePlan, Plan, PlanError, PlanStatus, ResumePlan, RunState,
-    Shutdown, Step, SubmitPlan,
+    Shutdown, Signal, SignalOutcome, Step, SubmitPlan,
 };
 use proptest::prelude::*;
 use tokio::sync::Notify;
@@ -279,7 +279,7 @@ proptest! {
 #[actix::test]
 async fn a_burst_of_plans_is_taken_in_whole_and_in_order() {
     let count = 3 * ADMISSION_BURST;
-    for ending in ["nothing", "status", "cancel", "pause", "shutdown"] {
+    for ending in ["nothing", "status", "cancel", "pause", "signal", "shutdown"] {
         // Its mailbox has room for all.
         let (actors, trace) = (engine(), Trace::default());
         let orchestrator = actors.orchestrator();
@@ -306,6 +306,10 @@ async fn a_burst_of_plans_is_taken_in_whole_and_in_order() {
                 let paused = orchestrator.send(PausePlan(last.clone())).await.unwrap().unwrap();
                 assert_eq!(paused, PauseOutcome::Paused);
                 orchestrator.send(ResumePlan(last)).await.unwrap().unwrap();
+            }
+            "signal" => {
+                let told = orchestrator.send(Signal::new(last, "go")).await.unwrap().unwrap();
+                assert_eq!(told, SignalOutcome::Received);
             }
             "shutdown" => {
                 let drain = Shutdown::drain(Duration::from_secs(60));

@@ -5,6 +5,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use actix::Actor;
 use lunacore::testing::{Fault, FaultyStore};
 use lunacore::*;
 use serde_json::{Value, json};
@@ -183,7 +184,6 @@ async fn a_step_that_fails_for_good_can_be_held<W: World>() {
     // Its own time does not pass, and begins anew.
     seconds(1_000).await;
     assert_eq!(state(&actors, "a").await, RunState::Held);
-    // Also over a restart on which its callables are gone for a while: nobody decides for the person.
     bench.service.goes(true);
     assert_eq!(resolve(&actors, "t", StepOutcome::Rerun).await.unwrap(), ResolveOutcome::Resolved);
     assert_eq!(run.await.unwrap(), ["s done", "t done"]);
@@ -217,6 +217,26 @@ async fn a_held_run_whose_callables_are_gone_is_held_again_when_they_are_back<W:
     reaches(&actors, "a", RunState::Held).await;
     assert_eq!(status(&actors, "a").await.unwrap().held, Some(HoldReason::Interrupted));
     assert!(bench.service.trace.all().len() == 2, "nothing was called again");
+    bench.bury(actors).await;
+}
+
+/// Here it is not its policy that has it held, and the same holds.
+async fn a_step_that_failed_is_held_again_when_its_callables_are_back<W: World>() {
+    let bench = Bench::<W>::new();
+    let actors = bench.live(plain).await;
+    submit(&actors, "a", [Step::named("t").uses("refuse").on_failure(OnFailure::Hold)]).await;
+    reaches(&actors, "a", RunState::Held).await;
+    bench.bury(actors).await;
+    let other = start_over(ProjectMemory::with_store(bench.store().await));
+    reaches(&other, "a", RunState::Interrupted).await;
+    quiet().await;
+    bench.bury(other).await;
+    let actors = bench.live(plain).await;
+    reaches(&actors, "a", RunState::Held).await;
+    assert_eq!(status(&actors, "a").await.unwrap().held, Some(HoldReason::Failed));
+    let started =
+        history_of(&actors, "a").await.iter().filter(|told| told.starts_with("task.started")).count();
+    assert_eq!(started, 1, "nobody decides for the person");
     bench.bury(actors).await;
 }
 
@@ -459,6 +479,39 @@ async fn a_failed_step_can_be_gone_on_without<W: World>() {
     bench.bury(actors).await;
 }
 
+/// In no later life, either.
+async fn what_was_gone_on_without_is_not_undone<W: World>() {
+    let bench = Bench::<W>::new();
+    let actors = bench.live(plain).await;
+    let steps = || vec![call("t", 0).compensate_named("work"), work("u", 1), Step::named("v").uses("refuse")];
+    bench.service.goes(false);
+    submit(&actors, "a", steps()).await.await.unwrap_err();
+    assert_eq!(skip(&actors, "t").await.unwrap(), ResolveOutcome::Resolved);
+    pause(&actors, "a").await.unwrap();
+    seconds(2).await;
+    assert_eq!(state(&actors, "a").await, RunState::Paused);
+    bench.bury(actors).await;
+    let actors = bench.live(plain).await;
+    resume(&actors, "a").await.unwrap();
+    let ended = attached(&actors, steps()).await.unwrap_err();
+    assert!(matches!(&ended, PlanError::StepFailed { step_id, .. } if step_id == "v"), "{ended}");
+    assert_eq!(bench.service.trace.all(), ["0s a.t", "0s a.u"]);
+    bench.bury(actors).await;
+}
+
+async fn what_was_skipped_and_then_done_is_undone<W: World>() {
+    let bench = Bench::<W>::new();
+    let actors = bench.live(plain).await;
+    let skipped = call("t", 0).on_failure(OnFailure::Continue).compensate_named("work");
+    bench.service.goes(false);
+    let failed = submit(&actors, "a", [skipped, Step::named("v").uses("refuse")]).await.await.unwrap_err();
+    assert!(matches!(failed, PlanError::StepFailed { .. }), "{failed}");
+    bench.service.goes(true);
+    let again = retry(&actors, retry_of("a").from_step("t")).await.unwrap().await.unwrap_err();
+    assert!(matches!(&again, PlanError::Compensated { undone, .. } if *undone == ["t"]), "{again}");
+    bench.bury(actors).await;
+}
+
 async fn what_cannot_be_tried_again_says_why<W: World>() {
     let bench = Bench::<W>::new();
     let actors = bench.live(plain).await;
@@ -530,6 +583,48 @@ async fn another_plan_is_refused_or_a_run_of_its_own_or_goes_on_behind_what_is_t
     bench.bury(actors).await;
 }
 
+async fn nothing_behind_a_step_that_differs_is_kept<W: World>() {
+    let bench = Bench::<W>::new();
+    let actors = bench.live(plain).await;
+    bench.service.goes(false);
+    submit(&actors, "a", [work("s", 0), work("t", 0), call("u", 0)]).await.await.unwrap_err();
+    bench.service.goes(true);
+    let changed = [work("s", 0), work("t2", 0), call("u", 0)];
+    let kept = retry_of("a").from_step("u").plan(changed).on_mismatch(OnMismatch::KeepPrefix);
+    assert_eq!(retry(&actors, kept).await.unwrap().await.unwrap(), ["s done", "t2 done", "u done"]);
+    bench.bury(actors).await;
+}
+
+async fn an_input_that_was_set_is_not_for_another_step<W: World>() {
+    let bench = Bench::<W>::new();
+    let actors = bench.live(plain).await;
+    failed(&bench, &actors, "a").await;
+    bench.service.goes(false);
+    retry(&actors, retry_of("a").set_input(2)).await.unwrap().await.unwrap_err();
+    let changed = [work("s", 0), work("t2", 1), work("u", 0)];
+    let kept = retry_of("a").plan(changed).on_mismatch(OnMismatch::KeepPrefix);
+    retry(&actors, kept).await.unwrap().await.unwrap();
+    assert_eq!(bench.service.trace.all()[3..], ["2s a.t2", "3s a.u"]);
+    assert!(record(&actors, "a").await.set_inputs.is_empty());
+    bench.bury(actors).await;
+}
+
+async fn a_run_that_is_held_elsewhere_is_not_tried_again_here<W: World>() {
+    let bench = Bench::<W>::new();
+    cut_off(&bench, in_doubt(OnInterrupted::Hold)).await;
+    let actors = bench.live(plain).await;
+    reaches(&actors, "a", RunState::Held).await;
+    let (bus, memory) = (actors.bus.clone(), actors.memory.clone());
+    let other = ExecutionOrchestrator::new(bus, memory, SimpleAllocator.start()).start();
+    let refused = other.send(retry_of("a")).await.unwrap().unwrap_err();
+    assert!(matches!(refused, PlanError::RunElsewhere { .. }), "{refused}");
+    assert_eq!(resolve(&actors, "t", StepOutcome::Rerun).await.unwrap(), ResolveOutcome::Resolved);
+    assert_eq!(attached(&actors, in_doubt(OnInterrupted::Hold)).await.unwrap().len(), 3);
+    assert_eq!(record(&actors, "a").await.generation, 1);
+    drop(other);
+    bench.bury(actors).await;
+}
+
 async fn a_retry_has_its_place_in_the_line_and_its_time<W: World>() {
     let bench = Bench::<W>::new();
     let actors = bench.live(|orchestrator| orchestrator.queue_capacity(1)).await;
@@ -541,12 +636,23 @@ async fn a_retry_has_its_place_in_the_line_and_its_time<W: World>() {
     let before = submit(&actors, "before", [work("o", 10)]).await;
     let again = retry(&actors, retry_of("a").deadline(Duration::from_secs(60))).await.unwrap();
     assert_eq!(state(&actors, "a").await, RunState::Queued);
-    assert_eq!(record(&actors, "a").await.state, RunState::Queued, "it is stored when it is answered");
+    let stored = record(&actors, "a").await;
+    assert_eq!(stored.state, RunState::Queued, "it is stored when it is answered");
+    assert_eq!(stored.deadline, Some(stored.step.since.unwrap() + Duration::from_secs(60)));
     let full = retry(&actors, retry_of("before")).await.unwrap_err();
     assert!(matches!(full, PlanError::NotRetried { .. }), "{full}");
     before.await.unwrap();
     again.await.unwrap();
     assert_eq!(bench.elapsed(), 2 + 100 + 10 + 2);
+
+    // It goes on, also where it had not come any further than to its first step.
+    bench.service.goes(false);
+    submit(&actors, "c", [call("t", 0)]).await.await.unwrap_err();
+    bench.service.goes(true);
+    let _before = submit(&actors, "before c", [work("o", 10)]).await;
+    retry(&actors, retry_of("c")).await.unwrap().await.unwrap();
+    let told = history_of(&actors, "c").await;
+    assert_eq!(told.iter().filter(|told| *told == "plan.started").count(), 1, "{told:?}");
 
     failed(&bench, &actors, "b").await;
     submit(&actors, "x", [work("o", 10)]).await;
@@ -739,6 +845,7 @@ frozen! {
     a_held_run_is_cancelled_and_comes_to_its_deadline
     a_step_that_fails_for_good_can_be_held
     a_held_run_whose_callables_are_gone_is_held_again_when_they_are_back
+    a_step_that_failed_is_held_again_when_its_callables_are_back
     only_what_was_in_flight_is_in_doubt
     what_verifies_a_step_decides_about_it
     a_run_that_dies_while_it_is_verified_is_verified_again
@@ -749,8 +856,13 @@ frozen! {
     a_cancelled_run_goes_on_where_it_was_cancelled
     who_waits_for_a_held_run_waits_for_what_it_becomes
     a_failed_step_can_be_gone_on_without
+    what_was_gone_on_without_is_not_undone
+    what_was_skipped_and_then_done_is_undone
     what_cannot_be_tried_again_says_why
     another_plan_is_refused_or_a_run_of_its_own_or_goes_on_behind_what_is_the_same
+    nothing_behind_a_step_that_differs_is_kept
+    an_input_that_was_set_is_not_for_another_step
+    a_run_that_is_held_elsewhere_is_not_tried_again_here
     a_retry_has_its_place_in_the_line_and_its_time
     a_queued_retry_goes_on_after_a_restart
     a_run_can_be_tried_again_as_soon_as_it_is_told_that_it_failed

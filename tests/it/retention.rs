@@ -52,7 +52,8 @@ async fn memory_collects_soon_after_its_start_and_then_again_and_again() {
 #[actix::test]
 async fn many_things_go_batch_by_batch_without_waiting_for_the_next_time() {
     tokio::time::pause();
-    let engine = start_with(ProjectMemory::in_memory(), Retention::new().keep_versions(1));
+    let (store, calls) = Told::new(VolatileStore::default());
+    let engine = start_with(ProjectMemory::with_store(store), Retention::new().keep_versions(1));
     let count = 4 * COLLECT_ROWS;
     for n in 0..count {
         engine.memory().send(Put::new(format!("k{}", n % 7), "x")).await.unwrap().unwrap();
@@ -60,16 +61,32 @@ async fn many_things_go_batch_by_batch_without_waiting_for_the_next_time() {
     tokio::time::sleep(COLLECT_DELAY + COLLECT_INTERVAL / 2).await;
     assert_eq!(versions(&engine, "k0").await, [count as u64 / 7 + 1]);
     assert_eq!(versions(&engine, "k6").await.len(), 1);
+    assert!(calls.lock().unwrap().iter().filter(|call| *call == "collect").count() >= 4);
+}
+
+/// What collects now and then does not keep alive what it collects from.
+#[actix::test]
+async fn memory_that_nobody_has_any_more_goes() {
+    let memory = ProjectMemory::in_memory().retention(Retention::new().keep_runs(1)).start();
+    memory.send(Put::new("k", "x")).await.unwrap().unwrap();
+    let weak = memory.downgrade();
+    drop(memory);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(weak.upgrade().is_none());
 }
 
 #[actix::test]
 async fn everything_is_kept_where_nothing_is_said() {
     tokio::time::pause();
-    let engine = start_with(ProjectMemory::in_memory(), Retention::new());
+    let (store, calls) = Told::new(VolatileStore::default());
+    let engine = start_with(ProjectMemory::with_store(store), Retention::new());
     for n in 0..5 {
         engine.execute(plan(&format!("r{n}"))).await.unwrap();
     }
     tokio::time::sleep(3 * COLLECT_INTERVAL).await;
+    assert!(!calls.lock().unwrap().contains(&"collect".to_owned()), "the store is left alone");
     assert_eq!(engine.collect().await.unwrap(), Collected::default());
     assert_eq!((runs(&engine).await.len(), versions(&engine, "task:fetch").await.len()), (5, 5));
 }

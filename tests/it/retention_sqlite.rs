@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use actix::prelude::*;
-use lunacore::limits::{COLLECT_INTERVAL, COLLECT_ROWS};
+use lunacore::limits::{COLLECT_INTERVAL, COLLECT_ROWS, RELAXED_WINDOW, SQLITE_REMEMBERED};
 use lunacore::testing::{Fault, FaultyStore, SharedStore, virtual_clock};
 use lunacore::*;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use crate::retention::Told;
 use crate::sqlite_model::{accept, moment, outputs, step};
 use crate::support::*;
 
@@ -355,6 +356,71 @@ async fn a_store_for_reading_only_loses_nothing() {
     assert_eq!(names(&store).len(), 3);
 }
 
+/// It will not get any better.
+#[actix::test]
+async fn a_store_for_reading_only_is_asked_once() {
+    let (_folder, path) = place();
+    drop(SqliteStore::open(&path).unwrap());
+    let (store, calls) = Told::new(SqliteStore::open_read_only(&path).unwrap());
+    tokio::time::pause();
+    let memory = ProjectMemory::with_store(store).retention(Retention::new().keep_runs(1)).start();
+    tokio::time::sleep(5 * COLLECT_INTERVAL).await;
+    let asked = calls.lock().unwrap().iter().filter(|call| call.starts_with("begin")).count();
+    assert_eq!(asked, 1);
+    drop(memory);
+}
+
+/// New versions come as fast as old ones go, and runs have their turn all the same.
+#[test]
+fn versions_keep_no_run_from_going() {
+    let (_folder, path) = place();
+    let mut store = SqliteStore::open(&path).unwrap().durability(Durability::Relaxed);
+    for n in 0..5 {
+        run_with(&mut store, &format!("r{n}"), (1, 0), moment(n));
+    }
+    let retention = Retention::new().keep_versions(1).keep_runs(1);
+    for _ in 0..50 {
+        batch(&mut store, |store| {
+            (0..20).for_each(|_| drop(store.put(Put::new("k", "x"), moment(9)).unwrap()));
+        });
+        assert!(batch(&mut store, |store| store.collect(&retention, moment(9), 10).unwrap()).more);
+    }
+    assert_eq!(names(&store), ["r4"]);
+}
+
+/// So many keys have new versions that they are not remembered: all are looked at once more.
+#[test]
+fn no_key_is_forgotten_however_many_there_are() {
+    let (_folder, path) = place();
+    let mut store = SqliteStore::open(&path).unwrap().durability(Durability::Relaxed);
+    let retention = Retention::new().keep_versions(1);
+    collect(&mut store, &retention, moment(0), COLLECT_ROWS);
+    batch(&mut store, |store| {
+        let mut put = |key: String| drop(store.put(Put::new(key, ""), moment(1)).unwrap());
+        (0..2).for_each(|_| put("first".to_owned()));
+        (0..SQLITE_REMEMBERED).for_each(|n| put(format!("k{n}")));
+    });
+    assert_eq!(collect(&mut store, &retention, moment(2), COLLECT_ROWS).versions, 1);
+    assert_eq!(store.versions(&Project::default(), "first").unwrap(), [2]);
+}
+
+#[test]
+fn signals_that_nothing_took_go_with_their_run() {
+    let (_folder, path) = place();
+    let mut store = SqliteStore::open(&path).unwrap();
+    for run in ["a", "b"] {
+        batch(&mut store, |store| {
+            store.commit(accept(run, 1, RunState::Running), moment(0)).unwrap();
+            let signal = RecordSignal::new(run_id(run), Arc::from("go"), Arc::default());
+            store.record_signal(signal, moment(0)).unwrap();
+            store.commit(step(run, 0, 1, &outputs()[0], 0), moment(0)).unwrap();
+        });
+    }
+    collect(&mut store, &Retention::new().keep_runs(1), moment(9), COLLECT_ROWS);
+    assert_eq!(number(&path, "SELECT count(*) FROM signals"), 1);
+    assert_eq!(store.signals(&run_id("b")).unwrap().len(), 1);
+}
+
 /// An old file gets what retention needs when it is opened for running; until then it is read as it is.
 #[test]
 fn a_store_of_the_first_version_is_collected_from_too() {
@@ -373,7 +439,7 @@ fn a_store_of_the_first_version_is_collected_from_too() {
 #[actix::test]
 async fn collecting_forces_nothing_to_the_disk_and_is_alone_in_its_batch() {
     let (_folder, path) = place();
-    let (store, calls) = crate::retention::Told::new(SqliteStore::open(&path).unwrap());
+    let (store, calls) = Told::new(SqliteStore::open(&path).unwrap());
     let memory = ProjectMemory::with_store(store).start();
     for n in 0..3 {
         let commit = accept(&format!("r{n}"), 0, RunState::Completed);
@@ -387,8 +453,30 @@ async fn collecting_forces_nothing_to_the_disk_and_is_alone_in_its_batch() {
     one.await.unwrap().unwrap().unwrap();
     other.await.unwrap().unwrap().unwrap();
     assert_eq!(collected.await.unwrap().unwrap().unwrap().runs, 2);
-    tokio::time::sleep(3 * lunacore::limits::RELAXED_WINDOW).await;
+    tokio::time::sleep(3 * RELAXED_WINDOW).await;
     let calls = calls.lock().unwrap().join(", ");
     assert!(calls.contains("begin relaxed, collect, end"), "{calls}");
     assert!(!calls.contains("flush") && !calls.contains("reopen"), "{calls}");
+}
+
+/// A flush that is owed is made, and none that is not.
+#[actix::test]
+async fn what_was_stored_relaxed_is_flushed_once_whatever_is_collected_meanwhile() {
+    tokio::time::pause();
+    for paid in [false, true] {
+        let (_folder, path) = place();
+        let (store, calls) = Told::new(SqliteStore::open(&path).unwrap());
+        let memory = ProjectMemory::with_store(store).start();
+        let mut relaxed = accept("a", 0, RunState::Completed);
+        relaxed.durability = Some(Durability::Relaxed);
+        memory.send(Box::new(relaxed)).await.unwrap().unwrap();
+        memory.send(Collect::by(Retention::new().keep_versions(1))).await.unwrap().unwrap();
+        if paid {
+            // One that is flushed at once flushes what came before.
+            memory.send(Put::new("a", "x")).await.unwrap().unwrap();
+        }
+        tokio::time::sleep(5 * RELAXED_WINDOW).await;
+        let flushed = calls.lock().unwrap().iter().filter(|call| *call == "flush").count();
+        assert_eq!(flushed, usize::from(!paid));
+    }
 }

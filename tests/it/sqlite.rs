@@ -251,6 +251,48 @@ fn commits_that_are_stored_together_are_stored_as_one_by_one() {
     }
 }
 
+/// Whatever it is. Another connection sees that a flush writes something, which is how it syncs what was stored before.
+#[test]
+fn what_was_stored_relaxed_is_there_to_be_flushed() {
+    let (_folder, path) = place();
+    let mut sqlite = SqliteStore::open(&path).unwrap();
+    store(&mut sqlite, [accept("a", 0, RunState::Completed), accept("b", 1, RunState::Running)]);
+    let other = Connection::open(&path).unwrap();
+    let version = || other.query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0)).unwrap();
+    type Write = fn(&mut SqliteStore);
+    let writes: [(&str, Write); 7] = [
+        ("a put", |store| drop(store.put(Put::new("k", "x"), moment(2)).unwrap())),
+        ("a deletion", |store| assert!(store.delete(&Project::default(), "k", None).unwrap())),
+        ("an acceptance", |store| {
+            drop(store.commit(accept("c", 0, RunState::Completed), moment(2)).unwrap());
+        }),
+        ("a move", |store| drop(store.commit(move_to("b", RunState::Parked, 0), moment(2)).unwrap())),
+        ("a signal", |store| {
+            let signal = RecordSignal::new(run_id("b"), Arc::from("go"), Arc::default());
+            drop(store.record_signal(signal, moment(2)).unwrap());
+        }),
+        ("a breaker", |store| {
+            let record = BreakerRecord::new("service", CircuitState::Closed, None, 0, moment(2));
+            let event = EventKind::BreakerClosed { breaker: Arc::from("service") };
+            drop(store.record_breaker(RecordBreaker::new(record, event), moment(2)).unwrap());
+        }),
+        ("a collection", |store| {
+            assert_eq!(store.collect(&Retention::new().keep_runs(0), moment(2), 99).unwrap().runs, 1);
+        }),
+    ];
+    for (what, write) in writes {
+        sqlite.begin(Durability::Relaxed).unwrap();
+        write(&mut sqlite);
+        sqlite.end().unwrap();
+        let stored = version();
+        sqlite.flush().unwrap();
+        let flushed = version();
+        assert_ne!(stored, flushed, "{what}");
+        sqlite.flush().unwrap();
+        assert_eq!(version(), flushed, "{what} is flushed once");
+    }
+}
+
 #[test]
 fn a_batch_that_is_not_ended_never_was() {
     let (_folder, path) = place();

@@ -310,6 +310,20 @@ async fn a_signal_ends_the_wait_with_its_payload<W: World>() {
     bench.bury(actors).await;
 }
 
+/// Though nothing else happens to the run before long.
+async fn who_listens_hears_of_a_signal_at_once<W: World>() {
+    let bench = Bench::<W>::new();
+    let actors = bench.live(plain).await;
+    submit(&actors, "a", [work("s", 100), go("decision")]).await;
+    quiet().await;
+    let mut events = watch(&actors.bus).await;
+    received(&actors, "a", "go", 1).await;
+    assert_eq!(until(&mut events, "signal.received").await.len(), 1);
+    assert_eq!(bench.elapsed(), 0);
+    drop(events);
+    bench.bury(actors).await;
+}
+
 async fn each_signal_is_taken_once_and_the_earliest_of_its_name_first<W: World>() {
     for restart in [false, true] {
         let bench = Bench::<W>::new();
@@ -962,6 +976,7 @@ frozen! {
     a_wait_that_was_held_begins_anew
     the_next_generation_finds_the_signals_that_are_kept
     a_signal_ends_the_wait_with_its_payload
+    who_listens_hears_of_a_signal_at_once
     each_signal_is_taken_once_and_the_earliest_of_its_name_first
     an_early_signal_is_kept_across_a_restart
     a_signal_waits_until_its_run_is_stored_and_changes_nothing_about_its_place

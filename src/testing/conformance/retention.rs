@@ -177,10 +177,27 @@ pub fn finished_runs_go_and_others_stay<S: Store>(mut open: impl FnMut() -> S) {
     }
 }
 
+/// Of two rules about the same thing the one that removes more counts; what is just as old as it may be stays.
+pub fn finished_runs_go_by_either_rule<S: Store>(mut open: impl FnMut() -> S) {
+    let mut store = open();
+    for (run, second) in [("a", 0), ("b", 10), ("c", 20), ("d", 30)] {
+        run_at(&mut store, run, 1, second);
+    }
+    let rules = |runs, seconds| Retention::new().keep_runs(runs).keep_runs_for(Duration::from_secs(seconds));
+    assert_eq!(collect(&mut store, &rules(4, 100), 40, ALL, |_| ()).runs, 0);
+    assert_eq!(collect(&mut store, &rules(3, 20), 40, ALL, |_| ()).runs, 2);
+    assert_eq!(names(&store), ["c", "d"]);
+    assert_eq!(collect(&mut store, &rules(1, 20), 40, ALL, |_| ()).runs, 1);
+    assert_eq!(names(&store), ["d"]);
+}
+
 /// What numbers go on from stays, whatever the rules say.
 pub fn what_numbers_go_on_from_stays<S: Store>(mut open: impl FnMut() -> S) {
     let mut store = open();
-    let nothing = Retention::new().keep_versions(1).keep_runs(0).keep_events_for(Duration::ZERO);
+    let mut nothing = Retention::new().keep_runs(0).keep_events_for(Duration::ZERO);
+    // Taken as 1 by whoever says so.
+    nothing.keep_versions = Some(0);
+    assert_eq!(Retention::new().keep_versions(0), Retention::new().keep_versions(1));
     assert_eq!(collect(&mut store, &nothing, 9, ALL, |_| ()), Collected::default());
     commit(&mut store, 0, accepted("first", 1));
     run_at(&mut store, "a", 1, 1);

@@ -155,6 +155,20 @@ fn who_is_held_waits_for_a_decision() {
     }
 }
 
+/// Whatever its policy says of a step that is cut off: this one was not.
+#[test]
+fn nobody_decides_for_the_person_who_has_to() {
+    for policy in [OnInterrupted::Rerun, OnInterrupted::Hold, OnInterrupted::verify_named("verify")] {
+        for reason in [HoldReason::Failed, HoldReason::Unverified, HoldReason::Interrupted] {
+            let step = StepProgress { held: Some(reason), ..held().step };
+            let cut = Position { state: RunState::Interrupted, step, ..held() };
+            let again = decide(&plan(&policy), cut, Some(&failure()), RESUME()).unwrap();
+            assert_eq!((again.to.state, again.to.step.held), (RunState::Held, Some(reason)), "{policy:?}");
+            assert_eq!(types(&again), ["plan.resumed", "task.held"]);
+        }
+    }
+}
+
 #[test]
 fn a_failure_may_lead_to_a_hold_also_while_it_is_to_pause() {
     let plan = plan(&OnInterrupted::Rerun);
