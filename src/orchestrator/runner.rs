@@ -137,9 +137,14 @@ impl Runner {
                 RunState::Compensating => Box::pin(self.compensate()).await?,
                 // Only after a restart: the code that had come to its limit is gone with its process.
                 RunState::Stopping => match self.watch.failure.take() {
+                    Some(failure) if self.watch.at.get().step.verifying => {
+                        self.not_verified(StepError::recorded(&failure))
+                    }
                     Some(failure) => Flow::Turn(self.failed(StepError::recorded(&failure))),
                     None => Input::Resume(Ahead::Go, self.clock.now()).into(),
                 },
+                // It is to be held, for which it needs no slot.
+                RunState::Interrupted => Input::Resume(Ahead::Go, self.clock.now()).into(),
                 state if state.is_final() => return self.outcome(error),
                 _ => return Err(self.interrupted("it came to a state that nothing leads out of")),
             };
