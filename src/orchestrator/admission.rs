@@ -17,6 +17,7 @@ use super::internal::{Happened, tell};
 use super::limit::Deadline;
 use super::line::Ticket;
 use super::links::{Links, stored};
+use super::machine;
 use super::messages::{CancelOutcome, ExecutePlan};
 use super::outcome::outcome_of;
 use super::recovery::compare_records;
@@ -201,7 +202,7 @@ impl ExecutionOrchestrator {
             self.line.leave_for_aside(ticket);
             if let Some(mut waiting) = self.take_waiting(ticket) {
                 if !stands_aside(waiting.at.state) {
-                    waiting.at.state = RunState::Queued;
+                    waiting.at = machine::aside(&waiting.plan, waiting.at, waiting.failure.as_ref());
                 }
                 self.launch(waiting, None, Gate::default(), ctx);
             }

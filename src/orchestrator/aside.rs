@@ -151,7 +151,9 @@ impl Runner {
             return Some(flow);
         }
         let (at, now) = (self.watch.at.get(), self.clock.now());
-        let ahead = if at.asks_breaker(now) { self.ahead(at.cursor, trial) } else { Ahead::Go };
+        // What is asked whether it had its effect is not called, or not yet.
+        let calls = at.asks_breaker(now) && !at.step.verifying;
+        let ahead = if calls { self.ahead(at.cursor, trial) } else { Ahead::Go };
         match (at.state, ahead) {
             (RunState::Parked, Ahead::Park { .. }) => None,
             (RunState::Parked, Ahead::Go) => Some(Input::Proceed(ahead, now).into()),

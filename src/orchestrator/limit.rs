@@ -78,8 +78,9 @@ pub(crate) fn attempt(policy: &Policy, started: Option<SystemTime>) -> Option<Li
 /// When the step must be done, with all its attempts.
 pub(crate) fn total(policy: &Policy, at: Position) -> Option<Limit> {
     // A step that was paused before its first attempt has still its whole time, and its fallback comes on top.
-    // While somebody decides about it, its time does not pass.
-    let counts = (at.attempt > 0 || at.state == RunState::Parked) && at.state != RunState::Held;
+    // While somebody decides about it, or it is asked whether it had its effect, its time does not pass.
+    let decided = at.state != RunState::Held && !at.step.verifying;
+    let counts = (at.attempt > 0 || at.state == RunState::Parked) && decided;
     if at.step.fallback || !counts {
         return None;
     }

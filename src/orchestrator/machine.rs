@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 pub(crate) use self::compensation::{AfterUndo, Known, Undo};
-use self::going_on::{go_on, proceed, resume};
-pub(crate) use self::held::{Decided, calls_again, retry};
+use self::going_on::{go_on_or_ask, proceed, resume};
+pub(crate) use self::held::{Decided, aside, calls_again, retry};
 use self::parts::{completed, is_last, next_place, said, step_id};
 use self::steered::{pause, steered};
 pub(crate) use self::waits::begun;
@@ -169,7 +169,7 @@ fn transition(
     );
     let decision = match (at.state, input) {
         (Queued, Input::Start(ahead, now)) if at.is_started() => {
-            go_on(plan, at, ahead.decided(), now, Vec::new())
+            go_on_or_ask(plan, at, known, ahead.decided(), now, Vec::new())
         }
         (Queued, Input::Start(ahead, _)) => begin(plan, at, ahead, Vec::new()),
         (BackingOff | Parked, Input::Proceed(ahead, now)) => {
@@ -194,7 +194,8 @@ fn transition(
         }
         (Held, Input::Resolve(decided)) => held::resolve(plan, at, decided),
         (_, Input::Interrupt { reason }) if waits || at.state == Running => {
-            let to = Position { state: Interrupted, pausing: at.pausing || at.state == Paused, ..at };
+            let pausing = at.pausing || at.state == Paused;
+            let to = Position { state: Interrupted, step: held::cut_off(plan, at), pausing, ..at };
             let events = said(EventKind::PlanInterrupted { reason: Arc::clone(&reason) });
             Decision { reason: Some(reason), ..Decision::new(to, events) }
         }

@@ -140,6 +140,8 @@ impl Runner {
                     Some(failure) => Flow::Turn(self.failed(StepError::recorded(&failure))),
                     None => Input::Resume(Ahead::Go, self.clock.now()).into(),
                 },
+                // It is to be held, for which it needs no slot.
+                RunState::Interrupted => Input::Resume(Ahead::Go, self.clock.now()).into(),
                 state if state.is_final() => return self.outcome(error),
                 _ => return Err(self.interrupted("it came to a state that nothing leads out of")),
             };

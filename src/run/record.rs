@@ -16,12 +16,13 @@ pub struct StepProgress {
     /// When the step's turn came: its limits count from here. `None` in an update means the commit that completed the step
     /// before it, or started the plan.
     pub since: Option<SystemTime>,
-    /// When its next attempt may start: while the run backs off, and while it is paused or parked. Of a step that only waits: until when
+    /// When its next attempt may start: while the run backs off, and while it is paused or parked, or interrupted then. Of a step that only waits: until when
     /// it sleeps, or when it has waited for its signal for too long.
     pub until: Option<SystemTime>,
     /// The attempt in flight is that of its fallback: all others have failed.
     pub fallback: bool,
-    /// The attempt was cut off, and it is being asked whether it had its effect.
+    /// The attempt was cut off, and it is being asked whether it had its effect; of a run that is paused or queued: that is still
+    /// to be asked.
     pub verifying: bool,
     /// Why somebody has to decide about it, if somebody has to.
     pub held: Option<HoldReason>,

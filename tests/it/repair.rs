@@ -330,6 +330,116 @@ async fn a_run_can_be_cancelled_and_paused_while_it_is_verified<W: World>() {
     bench.bury(actors).await;
 }
 
+/// Another run has the only slot after the restart, so that this one waits in the line with its step in doubt. `pausing`: it was
+/// told to pause before.
+async fn cut_off_and_queued<W: World>(bench: &Bench<W>, steps: Vec<Step>, pausing: bool) -> Actors {
+    let dying = FaultyStore::new(bench.store().await, Fault::Die, 4 + usize::from(pausing));
+    let actors = bench.live_over(dying, |orchestrator| plain(orchestrator).max_concurrent_plans(2));
+    let first = submit(&actors, "first", [work("o", 100), work("p", 0)]).await;
+    let run = submit(&actors, "a", steps).await;
+    quiet().await;
+    if pausing {
+        assert_eq!(pause(&actors, "a").await.unwrap(), PauseOutcome::Pausing);
+    }
+    run.await.unwrap_err();
+    first.await.unwrap_err();
+    bench.forget(actors).await;
+    let actors = bench.live(plain).await;
+    quiet().await;
+    assert_eq!(states(&actors, ["first", "a"]).await, [RunState::Running, RunState::Queued]);
+    actors
+}
+
+fn calls_of_t<W>(bench: &Bench<W>) -> usize {
+    let calls = bench.service.trace.all();
+    calls.iter().filter(|call| call.contains("a.t") && !call.contains("verify")).count()
+}
+
+/// Neither to pause it nor to let it go on is to say that its step had no effect.
+async fn what_is_in_doubt_is_held_though_it_is_paused_in_the_line<W: World>() {
+    for pausing in [false, true] {
+        let bench = Bench::<W>::new();
+        let actors = cut_off_and_queued(&bench, in_doubt(OnInterrupted::Hold), pausing).await;
+        if !pausing {
+            assert_eq!(pause(&actors, "a").await.unwrap(), PauseOutcome::Held);
+        }
+        let _ = resume(&actors, "a").await.unwrap();
+        quiet().await;
+        assert_eq!(states(&actors, ["first", "a"]).await, [RunState::Running, RunState::Held]);
+        let stored = record(&actors, "a").await;
+        assert_eq!((stored.state, stored.step.held), (RunState::Held, Some(HoldReason::Interrupted)));
+        seconds(300).await;
+        assert_eq!((state(&actors, "a").await, calls_of_t(&bench)), (RunState::Held, 1));
+        resolve(&actors, "t", StepOutcome::Completed(json!(1))).await.unwrap();
+        seconds(1).await;
+        let _ = resume(&actors, "a").await.unwrap();
+        assert_eq!(attached(&actors, in_doubt(OnInterrupted::Hold)).await.unwrap()[1], json!(1));
+        assert_eq!(calls_of_t(&bench), 1);
+        bench.bury(actors).await;
+    }
+}
+
+async fn what_is_in_doubt_is_verified_though_it_is_paused_in_the_line<W: World>() {
+    for (pausing, happened) in [(false, true), (true, true), (false, false)] {
+        let bench = Bench::<W>::new();
+        let steps = || {
+            let mut steps = in_doubt(OnInterrupted::verify_named("verify"));
+            if happened {
+                // While it is in doubt, its time does not pass.
+                steps[1] = steps[1].clone().total_timeout(Duration::from_secs(150));
+            }
+            steps
+        };
+        let mut actors = cut_off_and_queued(&bench, steps(), pausing).await;
+        let verdict = if happened { "happened" } else { "did_not_happen" };
+        *bench.service.answer.lock().unwrap() = json!({ "verdict": verdict, "output": 7 });
+        if !pausing {
+            assert_eq!(pause(&actors, "a").await.unwrap(), PauseOutcome::Paused);
+            // It stays in doubt over restarts, with callables and without.
+            bench.bury(actors).await;
+            actors = bench.live(plain).await;
+            quiet().await;
+            assert_eq!(state(&actors, "a").await, RunState::Paused);
+            bench.bury(actors).await;
+            let other = start_over(ProjectMemory::with_store(bench.store().await));
+            reaches(&other, "a", RunState::Interrupted).await;
+            quiet().await;
+            bench.bury(other).await;
+            actors = bench.live(plain).await;
+            seconds(300).await;
+        }
+        resume(&actors, "a").await.unwrap();
+        let expected = if happened { json!(7) } else { json!("t done") };
+        assert_eq!(attached(&actors, steps()).await.unwrap()[1], expected);
+        let asked = bench.service.trace.all().iter().filter(|call| call.contains("verify")).count();
+        assert_eq!((asked, calls_of_t(&bench)), (1, 1 + usize::from(!happened)));
+        assert!(!history_of(&actors, "a").await.contains(&"task.held t".to_owned()));
+        bench.bury(actors).await;
+    }
+}
+
+/// Over restarts, the first of which does not know the callables.
+async fn what_somebody_has_decided_is_not_asked_again<W: World>() {
+    let bench = Bench::<W>::new();
+    cut_off(&bench, in_doubt(OnInterrupted::Hold)).await;
+    let actors = bench.live(plain).await;
+    reaches(&actors, "a", RunState::Held).await;
+    submit(&actors, "other", [work("o", 100)]).await;
+    assert_eq!(resolve(&actors, "t", StepOutcome::Rerun).await.unwrap(), ResolveOutcome::Resolved);
+    assert_eq!(state(&actors, "a").await, RunState::Queued);
+    bench.bury(actors).await;
+    let other = start_over(ProjectMemory::with_store(bench.store().await));
+    reaches(&other, "a", RunState::Interrupted).await;
+    quiet().await;
+    bench.bury(other).await;
+    let actors = bench.live(plain).await;
+    assert_eq!(attached(&actors, in_doubt(OnInterrupted::Hold)).await.unwrap()[1], json!("t done"));
+    let told = history_of(&actors, "a").await;
+    assert_eq!(told.iter().filter(|told| *told == "task.held t").count(), 1, "{told:?}");
+    assert_eq!(calls_of_t(&bench), 2);
+    bench.bury(actors).await;
+}
+
 // Tried again.
 
 /// The second step fails while the service is down.
@@ -743,6 +853,9 @@ frozen! {
     what_verifies_a_step_decides_about_it
     a_run_that_dies_while_it_is_verified_is_verified_again
     a_run_can_be_cancelled_and_paused_while_it_is_verified
+    what_is_in_doubt_is_held_though_it_is_paused_in_the_line
+    what_is_in_doubt_is_verified_though_it_is_paused_in_the_line
+    what_somebody_has_decided_is_not_asked_again
     a_failed_run_goes_on_from_its_failed_step_with_another_input
     earlier_results_stay_as_versions_and_in_the_history
     a_run_is_repaired_twice_over_restarts

@@ -25,6 +25,18 @@ pub(super) fn resume(
     events.push(EventKind::PlanResumed { completed: at.cursor });
     let completed = (0..at.cursor).filter_map(|index| plan.get(index));
     events.extend(completed.map(|step| EventKind::TaskRecovered { task_id: Arc::clone(&step.id) }));
+    go_on_or_ask(plan, at, known, ahead, now, events)
+}
+
+/// Goes on, unless the attempt that was made last may have had its effect, or somebody was to decide.
+pub(super) fn go_on_or_ask(
+    plan: &CheckedPlan,
+    at: Position,
+    known: Option<&Arc<StepFailure>>,
+    ahead: Ahead,
+    now: SystemTime,
+    events: Vec<EventKind>,
+) -> Decision {
     if let Some(reason) = at.step.held {
         return held::hold(plan, at, reason, events);
     }
@@ -36,7 +48,7 @@ pub(super) fn resume(
 }
 
 /// Goes on after a wait that may not be over.
-pub(super) fn go_on(
+fn go_on(
     plan: &CheckedPlan,
     at: Position,
     ahead: Ahead,

@@ -37,6 +37,27 @@ pub(super) fn interruption<'p>(
     policy.map_or(&Interruption::Rerun, |policy| &policy.on_interrupted)
 }
 
+/// What is stored of the step of a run that is interrupted: of one that was not in flight by then, that its next attempt may be
+/// made, so that it is not in doubt later, when the run is found interrupted.
+pub(super) fn cut_off(plan: &CheckedPlan, at: Position) -> StepProgress {
+    let in_doubt = matches!(at.state, RunState::Running | RunState::Interrupted) || at.step.verifying;
+    if in_doubt || at.attempt == 0 || at.step.held.is_some() || plan.wait(at.cursor).is_some() {
+        return at.step;
+    }
+    StepProgress { until: at.step.until.or(at.step.since), ..at.step }
+}
+
+/// Where a run that was cut off stands when it does not wait in the line any more, but for somebody's word: what is in doubt
+/// stays so. One that is to be held comes to that next, and needs no slot for it.
+pub(crate) fn aside(plan: &CheckedPlan, at: Position, known: Option<&Arc<StepFailure>>) -> Position {
+    let in_doubt = interruption(plan, at, known);
+    if at.step.held.is_some() || *in_doubt == Interruption::Hold {
+        return Position { state: RunState::Interrupted, ..at };
+    }
+    let verifying = *in_doubt != Interruption::Rerun;
+    Position { state: RunState::Queued, step: StepProgress { verifying, ..at.step }, ..at }
+}
+
 /// Whether a run that was cut off calls its step again as soon as it goes on, and not something else, or nothing.
 pub(crate) fn calls_again(plan: &CheckedPlan, at: Position, known: Option<&Arc<StepFailure>>) -> bool {
     at.step.held.is_none() && *interruption(plan, at, known) == Interruption::Rerun

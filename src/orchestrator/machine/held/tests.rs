@@ -183,3 +183,63 @@ fn a_generation_begins_where_it_is_told_to() {
     assert_eq!((types(&over), over.to.state), (vec!["plan.retried", "plan.completed"], RunState::Completed));
     assert!(matches!(over.events[0], EventKind::PlanRetried { task_id: None, completed: 2, .. }));
 }
+
+/// It leaves the line for somebody's word, which is about something else.
+#[test]
+fn what_is_in_doubt_stays_so_where_it_waits_for_a_word() {
+    for state in [RunState::Running, RunState::Interrupted] {
+        let hold = plan(&OnInterrupted::Hold);
+        let to = aside(&hold, in_flight(state), None);
+        assert_eq!(to, in_flight(RunState::Interrupted));
+        assert_eq!(decide(&hold, to, None, RESUME()).unwrap().to.state, RunState::Held);
+        let held = Position { step: held().step, ..in_flight(state) };
+        assert_eq!(aside(&plan(&OnInterrupted::Rerun), held, None).state, RunState::Interrupted);
+
+        let again = plan(&OnInterrupted::Rerun);
+        let to = aside(&again, in_flight(state), None);
+        assert_eq!(to, in_flight(RunState::Queued));
+        let started = decide(&again, to, None, Input::Start(Ahead::Go, at(1))).unwrap();
+        assert_eq!(types(&started), ["task.started"]);
+
+        let verify = plan(&OnInterrupted::verify_named("verify"));
+        let to = aside(&verify, in_flight(state), None);
+        assert_eq!((to.state, to.step.verifying), (RunState::Queued, true));
+        let paused = decide(&verify, to, None, Input::Pause).unwrap().to;
+        let cut = decide(&verify, paused, None, Input::Interrupt { reason: Arc::from("x") }).unwrap().to;
+        let unpaused = decide(&verify, paused, None, Input::Unpause).unwrap().to;
+        assert_eq!((paused.state, unpaused.state), (RunState::Paused, RunState::Queued));
+        for (from, input) in [
+            (to, Input::Start(Ahead::Go, at(1))),
+            (unpaused, Input::Start(Ahead::Go, at(1))),
+            (unpaused, RESUME()),
+            (cut, RESUME()),
+        ] {
+            assert!(!calls_again(&verify, from, None));
+            let verified = decide(&verify, from, None, input).unwrap();
+            assert_eq!(types(&verified).last(), Some(&"task.verifying"));
+            assert_eq!((verified.to.state, verified.to.attempt), (RunState::Running, 1));
+        }
+    }
+}
+
+#[test]
+fn what_was_decided_is_not_in_doubt_when_it_is_interrupted() {
+    let plan = plan(&OnInterrupted::Hold);
+    let interrupt = || Input::Interrupt { reason: Arc::from("no callable") };
+    let decided = decide(&plan, held(), None, Input::Resolve(Decided::Rerun(at(7)))).unwrap().to;
+    let paused = decide(&plan, decided, None, Input::Pause).unwrap().to;
+    for from in [decided, paused, Position { state: RunState::Parked, ..decided }] {
+        let cut = decide(&plan, from, None, interrupt()).unwrap().to;
+        let twice = decide(&plan, cut, None, interrupt()).unwrap().to;
+        let on = decide(&plan, twice, None, Input::Resume(Ahead::Go, at(8))).unwrap();
+        let (state, last) = match cut.pausing {
+            true => (RunState::Paused, "plan.paused"),
+            false => (RunState::Running, "task.started"),
+        };
+        assert_eq!((on.to.state, types(&on).last()), (state, Some(&last)), "{}", from.state);
+    }
+    // What was in flight is, as often as that happens.
+    let cut = decide(&plan, in_flight(RunState::Running), None, interrupt()).unwrap().to;
+    let twice = decide(&plan, cut, None, interrupt()).unwrap().to;
+    assert_eq!(decide(&plan, twice, None, RESUME()).unwrap().to.state, RunState::Held);
+}
