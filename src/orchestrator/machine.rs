@@ -46,7 +46,7 @@ pub(crate) enum Behind {
 }
 
 impl Ahead {
-    /// The same where the condition has been looked at: whoever waited with a step behind him has done so.
+    /// The same where the condition has been looked at: before an attempt that waits for a time, or for its breaker, it was true.
     fn decided(self) -> Self {
         if self == Self::Check { Self::Go } else { self }
     }
@@ -169,7 +169,7 @@ fn transition(
     );
     let decision = match (at.state, input) {
         (Queued, Input::Start(ahead, now)) if at.is_started() => {
-            go_on_or_ask(plan, at, known, ahead.decided(), now, Vec::new())
+            go_on_or_ask(plan, at, known, ahead, now, Vec::new())
         }
         (Queued, Input::Start(ahead, _)) => begin(plan, at, ahead, Vec::new()),
         (BackingOff | Parked, Input::Proceed(ahead, now)) => {

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use lunacore::{
-    Breaker, Engine, EventKind, ExecutePlan, FailureKind, Get, OnFailure, PausePlan, PlanError, ResumePlan,
-    Retry, RunState, SkipReason, Step, StepContext, StepError, SubmitPlan,
+    Breaker, Engine, EventKind, ExecutePlan, FailureKind, Get, OnFailure, PausePlan, PlanError,
+    RegistryAllocator, ResumePlan, Retry, RetryRun, RunState, SkipReason, SkipStep, Step, StepContext,
+    StepError, SubmitPlan,
 };
 use serde_json::{Value, json};
 
@@ -195,6 +196,59 @@ async fn a_run_that_was_paused_looks_at_the_condition_when_it_goes_on() {
         engine.orchestrator().send(ResumePlan(run_id("r"))).await.unwrap().unwrap();
         let called = if condition.contains("==") { json!("called") } else { json!(null) };
         assert_eq!(run.await.unwrap(), [json!(null), called, json!(3)]);
+    }
+}
+
+/// It is not taken for one that was started before.
+#[actix::test]
+async fn a_retry_that_had_to_queue_looks_at_the_condition_and_asks_the_breaker() {
+    // It begins at a conditional step whose condition is false by then; behind one that is skipped; or at one behind its breaker.
+    for case in ["retry", "skip", "breaker"] {
+        let set = Arc::new(AtomicU32::new(u32::from(case != "skip")));
+        let (read, trace, gate) = (set.clone(), Trace::default(), Arc::new(tokio::sync::Semaphore::new(0)));
+        let environment = move |_: &str| Some(if read.load(SeqCst) == 1 { "yes" } else { "no" }.to_owned());
+        let (waits, calls, fails) = (gate.clone(), trace.clone(), trace.clone());
+        let registry = RegistryAllocator::new()
+            .register("note", move |ctx: StepContext| calls.note(ctx.step_id()))
+            .register("fail", move |ctx: StepContext| {
+                fails.note(ctx.step_id());
+                Err::<(), _>(StepError::from("broken"))
+            })
+            .register("wait", move || {
+                let waits = waits.clone();
+                async move { drop(waits.acquire().await) }
+            });
+        let breaker = Breaker::new("service").failures(1).open_for(Duration::from_secs(3_600));
+        let engine =
+            Engine::builder().allocator(registry).environment(environment).breaker(breaker).start().unwrap();
+        let conditional = |id, uses| Step::named(id).uses(uses).when("env.GO == 'yes'");
+        let steps = match case {
+            "retry" => vec![conditional("a", "fail")],
+            "skip" => vec![Step::named("a").uses("fail"), conditional("b", "note")],
+            _ => vec![conditional("a", "fail").breaker("service")],
+        };
+        let plan = ExecutePlan::new(steps).run_id("r");
+        engine.execute(plan.clone()).await.unwrap_err();
+        let busy = engine.submit([Step::named("busy").uses("wait")]).await.unwrap();
+        match case {
+            "skip" => drop(engine.skip(SkipStep::new(run_id("r"), "a")).await.unwrap()),
+            _ => drop(engine.retry_run(RetryRun::new(run_id("r"))).await.unwrap()),
+        }
+        set.store(u32::from(case == "breaker"), SeqCst);
+        gate.add_permits(1);
+        busy.await.unwrap();
+        if case == "breaker" {
+            while engine.status(&run_id("r")).await.unwrap().state == RunState::Queued {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert_eq!(engine.status(&run_id("r")).await.unwrap().state, RunState::Parked);
+            engine.cancel(&run_id("r")).await.unwrap();
+        } else {
+            let outcome = engine.execute(plan).await.unwrap();
+            assert!(outcome.iter().all(Value::is_null), "{outcome:?}");
+        }
+        assert_eq!(trace.all(), ["a"], "{case}");
     }
 }
 
