@@ -137,6 +137,9 @@ impl Runner {
                 RunState::Compensating => Box::pin(self.compensate()).await?,
                 // Only after a restart: the code that had come to its limit is gone with its process.
                 RunState::Stopping => match self.watch.failure.take() {
+                    Some(failure) if self.watch.at.get().step.verifying => {
+                        self.not_verified(StepError::recorded(&failure))
+                    }
                     Some(failure) => Flow::Turn(self.failed(StepError::recorded(&failure))),
                     None => Input::Resume(Ahead::Go, self.clock.now()).into(),
                 },

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::attempt::Ended;
 use super::error::PlanError;
 use super::invoke::Call;
-use super::limit;
 use super::machine::{Ahead, Input, Position};
 use super::runner::{Flow, Runner, produce};
 use crate::plan::{IntoOutput, Output, Role, StepError, Verdict};
@@ -30,7 +29,8 @@ impl Runner {
         let known = if progress.fallback { self.watch.failure.borrow().clone() } else { None };
         let context = scope.open_attempt(cursor, attempt, known, input);
         let call = Call::start(&callable, step.step.is_inline(), context, &self.claim);
-        let limit = self.policy().and_then(|policy| limit::attempt(policy, self.watch.since.get()));
+        // As long as an attempt may take, and the plan.
+        let limit = self.limit();
         let ended = self.end_of(call, limit).await;
         // It changes nothing, and stores nothing.
         drop(scope.take_staged());
@@ -49,13 +49,21 @@ impl Runner {
         match result.and_then(|answer| verdict(&answer)) {
             Ok(Verdict::Happened { output }) => self.happened(output),
             Ok(Verdict::DidNotHappen) => {
-                let ahead = if now.pausing { Ahead::Go } else { self.ahead(cursor, false) };
-                Ok(Input::Proceed(ahead, self.clock.now()).into())
+                let time = self.clock.now();
+                let ahead = if now.asks_breaker(time) { self.ahead(cursor, false) } else { Ahead::Go };
+                Ok(Input::Proceed(ahead, time).into())
             }
             Ok(Verdict::Unknown) => Ok(unverified(None)),
-            // Nothing else of the run may run beside its code.
-            Err(error) if error.kind() == FailureKind::Abandoned => Ok(Flow::Turn(self.failed(error))),
-            Err(error) => Ok(unverified(Some(&error))),
+            Err(error) => Ok(self.not_verified(error)),
+        }
+    }
+
+    /// What was asked failed, which says nothing about the attempt that it was asked about.
+    pub(super) fn not_verified(&mut self, error: StepError) -> Flow {
+        match error.kind() {
+            // Nothing else of the run may run beside its code, and none does after its deadline.
+            FailureKind::Abandoned | FailureKind::Deadline => Flow::Turn(self.failed(error)),
+            _ => unverified(Some(&error)),
         }
     }
 

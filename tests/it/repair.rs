@@ -440,6 +440,78 @@ async fn what_somebody_has_decided_is_not_asked_again<W: World>() {
     bench.bury(actors).await;
 }
 
+/// What verifies it came to its limit, which says nothing about the step.
+async fn a_run_that_dies_while_its_verification_is_told_to_stop_is_held<W: World>() {
+    let bench = Bench::<W>::new();
+    let retry = Retry::fixed(Duration::from_secs(1)).on_timeout(true);
+    let verified = work("t", 1).on_interrupted(OnInterrupted::verify_named("block")).retry(retry);
+    let verified = verified.timeout(Duration::from_secs(20)).grace(Duration::from_secs(100));
+    cut_off(&bench, vec![work("s", 0), verified, work("u", 0)]).await;
+    // It is verified, and told to stop; what follows is lost.
+    let actors = bench.live_over(FaultyStore::new(bench.store().await, Fault::Die, 3), plain);
+    let patience = Patience::new();
+    while bench.service.blocked.load(Ordering::SeqCst) == 0 {
+        patience.wait("the verification").await;
+    }
+    tokio::time::advance(Duration::from_secs(21)).await;
+    reaches(&actors, "a", RunState::Stopping).await;
+    assert!(record(&actors, "a").await.step.verifying);
+    bench.service.release();
+    quiet().await;
+    bench.forget(actors).await;
+
+    let actors = bench.live(plain).await;
+    reaches(&actors, "a", RunState::Held).await;
+    let stored = record(&actors, "a").await;
+    assert_eq!(stored.step.held, Some(HoldReason::Unverified));
+    assert_eq!(stored.failure.unwrap().kind, FailureKind::Timeout);
+    seconds(100).await;
+    assert_eq!((state(&actors, "a").await, calls_of_t(&bench)), (RunState::Held, 1));
+    bench.bury(actors).await;
+}
+
+/// The fallback is there to do without the service.
+async fn a_fallback_that_did_not_happen_is_called_whatever_its_breaker_says<W: World>() {
+    for when_open in [WhenOpen::Fail, WhenOpen::Park] {
+        let bench = Bench::<W>::new();
+        let breaker = || Breaker::new("payments").failures(1).open_for(Duration::from_secs(3_600));
+        let guarded = |orchestrator: ExecutionOrchestrator| orchestrator.breaker(breaker()).unwrap();
+        let steps = || {
+            let step = call("t", 1).breaker("payments").when_open(when_open);
+            let step = step.on_failure(OnFailure::fallback_named("work"));
+            [step.on_interrupted(OnInterrupted::verify_named("verify"))]
+        };
+        bench.service.goes(false);
+        let actors = bench.live_over(FaultyStore::new(bench.store().await, Fault::Die, 3), guarded);
+        submit(&actors, "a", steps()).await.await.unwrap_err();
+        bench.forget(actors).await;
+        *bench.service.answer.lock().unwrap() = json!({ "verdict": "did_not_happen" });
+        let actors = bench.live(guarded).await;
+        assert_eq!(attached(&actors, steps().to_vec()).await.unwrap(), ["t done"]);
+        assert_eq!(bench.elapsed(), 3);
+        let calls = bench.service.trace.all();
+        assert_eq!(calls, ["0s a.t", "1s a.t#2", "verify a.t#2", "2s a.t#3"], "{when_open:?}");
+        bench.bury(actors).await;
+    }
+}
+
+async fn a_verification_is_over_with_the_deadline_of_the_plan<W: World>() {
+    let bench = Bench::<W>::new();
+    let actors = bench.live_over(FaultyStore::new(bench.store().await, Fault::Die, 3), plain);
+    let steps = in_doubt(OnInterrupted::verify_named("verify"));
+    let plan = ExecutePlan::new(steps).run_id("a").deadline(Duration::from_secs(100));
+    submit_plan(&actors, plan.clone()).await.await.unwrap_err();
+    bench.forget(actors).await;
+    *bench.service.answer.lock().unwrap() = json!({ "sleep": 1_000 });
+    let actors = bench.live(plain).await;
+    let ended = actors.orchestrator.send(plan).await.unwrap().unwrap_err();
+    assert!(matches!(ended, PlanError::DeadlineExceeded { index: 1, .. }), "{ended}");
+    assert_eq!(bench.elapsed(), 100);
+    // Its slot is free.
+    submit(&actors, "other", [work("o", 1)]).await.await.unwrap();
+    bench.bury(actors).await;
+}
+
 // Tried again.
 
 /// The second step fails while the service is down.
@@ -856,6 +928,9 @@ frozen! {
     what_is_in_doubt_is_held_though_it_is_paused_in_the_line
     what_is_in_doubt_is_verified_though_it_is_paused_in_the_line
     what_somebody_has_decided_is_not_asked_again
+    a_run_that_dies_while_its_verification_is_told_to_stop_is_held
+    a_fallback_that_did_not_happen_is_called_whatever_its_breaker_says
+    a_verification_is_over_with_the_deadline_of_the_plan
     a_failed_run_goes_on_from_its_failed_step_with_another_input
     earlier_results_stay_as_versions_and_in_the_history
     a_run_is_repaired_twice_over_restarts
