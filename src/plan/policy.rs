@@ -302,7 +302,8 @@ impl Step {
 
     /// How long blocking code that has come to a limit may take to end, [`TIMEOUT_GRACE`] by default. Code that is still running
     /// then is abandoned: the plan fails at once, with a failure of the kind [`Abandoned`](crate::FailureKind::Abandoned),
-    /// since nothing else of it may run beside that code. [`ListAbandoned`](crate::ListAbandoned) tells which threads it holds.
+    /// since nothing else of it may run beside that code, nor anything that [undoes](Self::compensate) what was done.
+    /// [`ListAbandoned`](crate::ListAbandoned) tells which threads it holds.
     #[must_use]
     pub fn grace(self, grace: Duration) -> Self {
         self.change_policy(|policy| policy.grace = Some(grace))

@@ -363,6 +363,39 @@ async fn code_that_does_not_stop_ends_it() {
     assert!(!trace.all().contains(&"undone".to_owned()));
 }
 
+/// Neither beside a step of it, which has its effects, whatever becomes of them.
+#[actix::test]
+async fn nothing_is_undone_beside_code_that_does_not_stop() {
+    let actors = life().await;
+    let (trace, gate) = (Trace::default(), Gate::default());
+    let undoes = |id: &'static str| {
+        let other = trace.clone();
+        Step::new(id, || ()).compensate(move || other.note("undone"))
+    };
+    let stuck = Step::new("c", stubborn(&trace, &gate)).timeout(SECOND).grace(SECOND);
+    let run = submit(&actors, plan([undoes("a"), undoes("b"), stuck])).await;
+    noted(&trace, "called 1").await;
+    tokio::time::advance(SECOND).await;
+    patiently("the grace to be over", async || {
+        tokio::time::advance(MS).await;
+        !abandoned(&actors).await.is_empty()
+    })
+    .await;
+    let (undone, not_undone, source) = compensated(run.await);
+    let why = "(its blocking code did not end within the grace of 1s; it may still run)";
+    assert_eq!((undone.len(), not_undone), (0, vec![format!("\"b\" {why}"), format!("\"a\" {why}")]));
+    assert!(matches!(source, PlanError::StepFailed { kind: FailureKind::Abandoned, index: 2, .. }));
+    let stored = record(&actors).await;
+    assert_eq!((stored.state, stored.cursor, stored.finished_at.is_some()), (RunState::Failed, 2, true));
+    let told = told(&actors).await;
+    assert!(told.last().unwrap().ends_with("plan.failed c abandoned"), "{told:?}");
+    assert!(!told.iter().any(|told| told.contains("compensat")), "{told:?}");
+    assert_eq!(cancel(&actors, "r").await, CancelOutcome::Finished(RunState::Failed));
+    gate.open();
+    noted(&trace, "ended 1 true").await;
+    assert!(!trace.all().contains(&"undone".to_owned()));
+}
+
 #[actix::test]
 async fn steps_that_were_skipped_are_not_undone() {
     let clock = virtual_time().await;

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::{Decision, Input, Position, step_id};
 use crate::event::EventKind;
 use crate::plan::CheckedPlan;
-use crate::run::{NotUndone, RunState, StepFailure, Undoing};
+use crate::run::{FailureKind, NotUndone, RunState, StepFailure, Undoing};
 
 /// What is known of a run besides where it stands.
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,13 +57,20 @@ fn all_before<'a>(
 }
 
 /// A run that would be over undoes first what its steps did, if there is anything to undo: the same commit says so, in place of
-/// the end.
+/// the end. Where code of the run may still be at work, it is over, and nothing is undone.
 pub(super) fn before_the_end(plan: &CheckedPlan, skipped: &[usize], mut decision: Decision) -> Decision {
     let cancelled = decision.to.state == RunState::Cancelled;
     if !plan.record().has_compensation() {
         return decision;
     }
     let Some(last) = last_before(plan, decision.to.cursor, skipped) else { return decision };
+    if let Some(failure) = abandoned(&decision) {
+        let left: Vec<usize> = all_before(plan, decision.to.cursor, skipped).collect();
+        let mut undoing = Undoing::new(left.last().copied().unwrap_or(last), cancelled);
+        undoing.failed = left.into_iter().map(|step| NotUndone::new(step, Arc::clone(&failure))).collect();
+        decision.undoing = Some(Arc::new(undoing));
+        return decision;
+    }
     // That it is over was the last word.
     decision.events.pop();
     let steps = all_before(plan, decision.to.cursor, skipped).count();
@@ -71,6 +78,11 @@ pub(super) fn before_the_end(plan: &CheckedPlan, skipped: &[usize], mut decision
     decision.to.state = RunState::Compensating;
     decision.undoing = Some(Arc::new(Undoing::new(last, cancelled)));
     decision
+}
+
+/// Why the run ended, if that is that code of it does not stop.
+fn abandoned(decision: &Decision) -> Option<Arc<StepFailure>> {
+    decision.failure.clone().filter(|failure| failure.kind == FailureKind::Abandoned)
 }
 
 /// The transition table of a run that undoes what its steps did, or was cut off while it did.

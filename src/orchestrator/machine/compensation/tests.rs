@@ -85,6 +85,20 @@ fn the_commit_of_the_failure_also_enters_compensating() {
     assert_eq!((completed.to.cursor, completed.undoing.unwrap().step), (3, 2));
 }
 
+#[test]
+fn nothing_is_undone_where_code_of_the_run_may_be_at_work() {
+    let plan = plan(4, &[0, 1, 2]);
+    let stuck = Arc::new(StepFailure::record(FailureKind::Abandoned, &std::io::Error::other("stuck")));
+    let abandoned = Input::Failed { failure: Arc::clone(&stuck), then: Then::Abort, escalate: false };
+    let failed = first(&plan, &[1], 3, abandoned);
+    assert_eq!(types(&failed), ["task.failed step_3", "plan.failed step_3"]);
+    assert_eq!((failed.to.state, &failed.failure), (RunState::Failed, &Some(Arc::clone(&stuck))));
+    let left = [2, 0].map(|step| NotUndone::new(step, Arc::clone(&stuck)));
+    let expected = Undoing { failed: left.to_vec(), ..Undoing::new(0, false) };
+    assert_eq!(failed.undoing.as_deref(), Some(&expected));
+    assert!(on(&plan, &[1], &failed, begin()).is_none());
+}
+
 /// Nothing that did nothing is undone.
 #[test]
 fn without_anything_to_undo_it_ends_as_ever() {
