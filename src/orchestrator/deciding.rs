@@ -61,7 +61,8 @@ impl ResolveStep {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum StepOutcome {
-    /// It had its effect: it completes with this output, and is not called again.
+    /// It had its effect: it completes with this output, and is not called again. What is a secret of the plan is taken out of it,
+    /// as it is out of what a step returns.
     Completed(Value),
     /// It had none: it is called again, as its next attempt, and its [total timeout](crate::Step::total_timeout) begins anew.
     Rerun,
@@ -156,12 +157,15 @@ impl Runner {
             None => (Decided::Skipped, skip(cursor, &held).map_err(refused)?),
             Some(StepOutcome::Rerun) => (Decided::Rerun(self.clock.now()), Yield::default()),
             Some(StepOutcome::Failed(reason)) => {
+                self.scope.know_secrets().map_err(refused)?;
                 let failed = StepError::from(self.scope.clean_text(&reason));
                 let failure = StepFailure::record(FailureKind::Error, &*failed);
                 (Decided::Failed(Arc::new(failure)), Yield::default())
             }
             Some(StepOutcome::Completed(output)) => {
                 let output = output.into_output().map_err(refused)?;
+                // What is a secret of the plan is one whoever says it.
+                let output = self.scope.clean_given(output).map_err(refused)?;
                 let produced = produce(cursor, &held, &output, Vec::new()).map_err(refused)?;
                 (Decided::Completed(output), produced)
             }

@@ -24,6 +24,9 @@ use crate::run::{RunId, RunState};
 /// the name the earliest. The answer comes when it is stored, and from then on no crash loses it. It changes nothing about
 /// a run that is not waiting for it: one that is queued keeps its place, and one that is paused stays so.
 ///
+/// The payload is kept as it is sent. Where the run's plan reads secrets, they are taken out of it when a step takes
+/// it, and not before: what is secret is not to be sent.
+///
 /// A run that is not here is sent it too, so that it finds the signal when it is taken up again, unless somebody else over the same
 /// memory runs it: [`ControlError::NotHere`]. More than [`MAX_SIGNALS`](crate::limits::MAX_SIGNALS) are not kept for one run:
 /// [`MemoryError::TooManySignals`].

@@ -42,8 +42,10 @@ impl Runner {
             RunState::AwaitingSignal => {
                 let KeptSignal { no, payload, .. } = self.signal()?;
                 // What is a secret of the plan is one whoever sends it.
-                let (payload, _) = self.scope.clean(Ok(Output::Json(payload)), Vec::new());
-                (payload.ok()?, Some(no))
+                match self.scope.clean_given(Output::Json(payload)) {
+                    Ok(payload) => (payload, Some(no)),
+                    Err(error) => return Some(Flow::Turn(self.failed(error))),
+                }
             }
             _ => return None,
         };

@@ -187,6 +187,11 @@ impl RunScope {
         evaluated.and_then(|value| value.map_err(StepError::fatal)).map_err(|error| self.clean_error(error))
     }
 
+    /// Knows from now on what is secret to the plan, where nothing of it may have been evaluated yet.
+    pub(crate) fn know_secrets(&self) -> Result<(), StepError> {
+        if self.plan.has_expressions() { self.secrets().map(drop) } else { Ok(()) }
+    }
+
     /// The secrets of the plan as they are now. From here on, they are taken out of what leaves the run.
     fn secrets(&self) -> Result<Lookup, StepError> {
         let names = self.plan.secrets();

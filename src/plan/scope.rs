@@ -170,6 +170,13 @@ impl RunScope {
         Ok(())
     }
 
+    /// Without expressions, there are no secrets.
+    #[cfg(not(feature = "expressions"))]
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "the same shape as with the feature")]
+    pub(crate) fn know_secrets(&self) -> Result<(), StepError> {
+        Ok(())
+    }
+
     /// What an attempt has come to, without secrets.
     pub(crate) fn clean(
         &self,
@@ -193,6 +200,12 @@ impl RunScope {
             Err(error) => Err(error.clean(&redactor)),
         };
         (result, staged.into_iter().map(of_artifact).collect())
+    }
+
+    /// The same for what comes from outside: it may be the first that the run has to do with since it was taken up.
+    pub(crate) fn clean_given(&self, given: Output) -> Result<Output, StepError> {
+        self.know_secrets()?;
+        self.clean(Ok(given), Vec::new()).0
     }
 
     /// An error without secrets.

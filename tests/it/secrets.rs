@@ -3,10 +3,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use lunacore::testing::SharedStore;
 use lunacore::{
     Engine, ExecutePlan, Get, OnFailure, Output, PlanError, ProjectMemory, RecordedError, RegistryAllocator,
-    Retry, RetryOutcome, RetryRun, RunState, SecretError, Secrets, Shutdown, Step, StepContext, StepError,
-    SubscribeStream,
+    ResolveStep, Retry, RetryOutcome, RetryRun, RunState, SecretError, Secrets, Shutdown, Signal, Step,
+    StepContext, StepError, StepOutcome, SubscribeStream, VolatileStore,
 };
 use serde_json::{Value, json};
 
@@ -393,4 +394,52 @@ async fn an_input_that_a_retry_sets_may_read_secrets_and_hides_them_too() {
         .unwrap_err();
     let run = engine.retry_run(RetryRun::new(run_id("data")).set_input("${{ 1 }}")).await.unwrap();
     assert_eq!(run.await.unwrap()[0].as_str().unwrap().split(',').next(), Some("8 in ${{ 1 }}"));
+}
+
+/// What a person, or whoever sends a signal, says without knowing what is secret; also in a process in which nothing of the plan
+/// was evaluated yet.
+#[actix::test]
+async fn what_comes_from_outside_is_kept_without_secrets() {
+    let store = SharedStore::new(VolatileStore::default());
+    let (bytes, failed) = (json!({ "a": [CANARY] }), format!("it was refused: {CANARY}"));
+    for (id, outcome) in [("given", StepOutcome::Completed(bytes)), ("failed", StepOutcome::Failed(failed))] {
+        let registry = || {
+            RegistryAllocator::new()
+                .register("fail", || async { Err::<(), _>(StepError::from("broken")) })
+                .register("use", || "used")
+        };
+        let steps = || {
+            [
+                Step::named("held").uses("fail").on_failure(OnFailure::Hold),
+                Step::named("use").with("${{ secrets.TOKEN }}"),
+            ]
+        };
+        let start = || {
+            let memory = ProjectMemory::with_store(store.clone());
+            Engine::builder().memory(memory).secrets(given()).allocator(registry()).start().unwrap()
+        };
+        let first = start();
+        let run = first.submit(ExecutePlan::new(steps()).run_id(id)).await.unwrap();
+        while first.status(run.run_id()).await.unwrap().state != RunState::Held {
+            tokio::task::yield_now().await;
+        }
+        first.shutdown(Shutdown::now()).await;
+        drop((first, run));
+        let second = start();
+        while second.status(&run_id(id)).await.unwrap().state != RunState::Held {
+            tokio::task::yield_now().await;
+        }
+        second.resolve(ResolveStep::new(run_id(id), "held", outcome)).await.unwrap();
+        let ended = second.execute(ExecutePlan::new(steps()).run_id(id)).await;
+        let told = format!("{ended:?}");
+        assert!(told.contains("***") && !leaks(&told), "{told}");
+        assert_eq!(ended.is_ok(), id == "given");
+        second.shutdown(Shutdown::now()).await;
+    }
+    let registry = RegistryAllocator::new().register("use", || "used");
+    let engine = Engine::builder().secrets(given()).allocator(registry).start().unwrap();
+    let steps = [Step::wait_for_signal("ask", "answer"), Step::named("use").with("${{ secrets.TOKEN }}")];
+    let run = engine.submit(ExecutePlan::new(steps).run_id("asks")).await.unwrap();
+    engine.signal(Signal::new(run_id("asks"), "answer").payload(CANARY)).await.unwrap();
+    assert_eq!(run.await.unwrap(), ["***", "used"]);
 }
