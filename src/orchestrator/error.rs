@@ -45,7 +45,8 @@ pub enum PlanError {
         /// In what the plan differs from the recorded one, step by step.
         differences: Vec<PlanDifference>,
     },
-    /// Another orchestrator over the same memory has the run in hand. Nothing has run.
+    /// Another orchestrator over the same memory has the run in hand; or code of the run that was
+    /// [abandoned](crate::Step::grace) is still at work, here or there, and the run is free when that has ended. Nothing has run.
     #[error("run {run_id} is in the hands of another orchestrator")]
     RunElsewhere {
         /// The run.

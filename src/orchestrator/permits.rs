@@ -192,7 +192,8 @@ impl ExecutionOrchestrator {
     /// Of the concurrency, an attempt holds its part for exactly as long as its code may run: until its future is dropped, or
     /// its blocking code has ended, even where that was abandoned. Of the rate, its part is spent when it starts, and not given
     /// back. While it backs off, a step holds nothing. A [fallback](crate::OnFailure::Fallback) takes no permit: it is there
-    /// to do without the service.
+    /// to do without the service. Nor does what [verifies](crate::OnInterrupted::Verify) or [undoes](crate::Step::compensate) a
+    /// step.
     ///
     /// Where a step has a [breaker](crate::Step::breaker), too, that is asked first: behind one that is open, a run stands in
     /// no line, and in the line of a limit it holds no place of a probe.

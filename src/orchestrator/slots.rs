@@ -56,7 +56,7 @@ impl ExecutionOrchestrator {
     }
 
     /// Lets up to `plans` plans wait, [`QUEUE_CAPACITY`](crate::limits::QUEUE_CAPACITY) by default and [`MAX_QUEUE_CAPACITY`] at most. The next one gets
-    /// [`PlanError::QueueFull`]. Runs that wait without a slot count too: those that are paused, parked or asleep, and those that
+    /// [`PlanError::QueueFull`]. Runs that wait without a slot count too: those that are paused, parked, asleep or held, and those that
     /// await a signal.
     #[must_use]
     pub fn queue_capacity(mut self, plans: usize) -> Self {

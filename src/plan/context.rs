@@ -71,7 +71,11 @@ impl StepContext {
 
     /// Names this step of this run to the outside world, the same for every attempt and after every restart: a payment
     /// service that is given it with each request can tell a repetition from a new request. What
-    /// [undoes](crate::Step::compensate) the step has another one, which ends in `/undo`.
+    /// [verifies](crate::OnInterrupted::Verify) an attempt has the key of that attempt.
+    ///
+    /// What [undoes](crate::Step::compensate) the step has another one, which ends in `/undo`: it too is the same for every attempt
+    /// to undo it and after every restart. It names the generation that undoes the step, which may be a later one than that in
+    /// which the step was done: what was done is found by what the step returned, and not by this key without its end.
     ///
     /// Run id, generation and step id, each with all but ASCII letters, digits, `-`, `.`, `_` and `~` percent-encoded
     /// (RFC 3986), with `/` between them. The generation is 1, and one more with each [retry of the run](crate::RetryRun).

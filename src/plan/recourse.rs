@@ -25,6 +25,9 @@ pub enum OnInterrupted {
     Rerun,
     /// This is asked first, with the context of the attempt that was cut off, and returns a [`Verdict`]. It must change nothing:
     /// it is asked again if the process dies meanwhile. If it fails, the run is held.
+    ///
+    /// It may take as long as an [attempt](Step::timeout), and until the deadline of the plan, with which the run fails. No
+    /// [circuit breaker](Step::breaker) is asked for it, and it takes no permit of a [limit](Step::limit).
     Verify(Callable),
     /// The same, with a callable that the allocator finds by this name: so the plan can be resumed from what is stored.
     VerifyNamed(Arc<str>),
@@ -118,10 +121,14 @@ impl Step {
     /// last time, the others are undone all the same. A step that was skipped is not undone, nor is the one that failed.
     ///
     /// The run is [`Compensating`](crate::RunState::Compensating) meanwhile, and the plan's deadline does not bound that, nor is
-    /// a [circuit breaker](Self::breaker) asked. Its start and its end are stored for each attempt: when the process dies, the
-    /// next one goes on behind what is undone, and calls again what was in flight, as the next attempt with the same key. When
-    /// all is undone, the run is [`Compensated`](crate::RunState::Compensated), and else what it would have been without; its callers get
-    /// [`PlanError::Compensated`](crate::PlanError::Compensated) either way, which says what is undone and what is not.
+    /// a [circuit breaker](Self::breaker) asked, or a permit of a [limit](Self::limit) taken. Its start and its end are stored
+    /// for each attempt: when the process dies, the next one goes on behind what is undone, and calls again what was in flight,
+    /// as the next attempt with the same key. When all is undone, the run is [`Compensated`](crate::RunState::Compensated), and
+    /// else what it would have been without; its callers get [`PlanError::Compensated`](crate::PlanError::Compensated) either
+    /// way, which says what is undone and what is not.
+    ///
+    /// After blocking code that is [abandoned](Self::grace), whether of a step or of what undoes one, nothing more is undone, since
+    /// it may still run: the run has failed, or is cancelled, and its callers learn what is not undone.
     #[must_use]
     pub fn compensate<M>(self, callable: impl IntoCallable<M>) -> Self {
         let callable = callable.into_callable();
