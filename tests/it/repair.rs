@@ -402,7 +402,14 @@ async fn what_is_in_doubt_is_held_though_it_is_paused_in_the_line<W: World>() {
 async fn what_is_in_doubt_is_verified_though_it_is_paused_in_the_line<W: World>() {
     for (pausing, happened) in [(false, true), (true, true), (false, false)] {
         let bench = Bench::<W>::new();
-        let steps = || in_doubt(OnInterrupted::verify_named("verify"));
+        let steps = || {
+            let mut steps = in_doubt(OnInterrupted::verify_named("verify"));
+            if happened {
+                // While it is in doubt, its time does not pass.
+                steps[1] = steps[1].clone().total_timeout(Duration::from_secs(150));
+            }
+            steps
+        };
         let mut actors = cut_off_and_queued(&bench, steps(), pausing).await;
         let verdict = if happened { "happened" } else { "did_not_happen" };
         *bench.service.answer.lock().unwrap() = json!({ "verdict": verdict, "output": 7 });
