@@ -103,6 +103,8 @@ impl ExecutionOrchestrator {
             }
         };
         self.hear(unheard, ctx);
+        // What is asked of it, and waited for that.
+        self.asks_again = true;
     }
 
     /// The same, for the plan that has the ticket. An error says that it is not the run's, or that the run is not ours.
@@ -309,7 +311,7 @@ impl ExecutionOrchestrator {
     /// Takes a run out of the line and says loudly, and durably, why it does not go on.
     pub(crate) fn interrupt_for(&mut self, ticket: Ticket, reason: &str, ctx: &mut Context<Self>) {
         self.line.remove(ticket);
-        let Some(waiting) = self.take_waiting(ticket) else { return };
+        let Some(mut waiting) = self.take_waiting(ticket) else { return };
         let run_id = waiting.run_id.clone();
         log::warn!(
             target: "lunacore::orchestrator", run_id = run_id.as_str();
@@ -321,6 +323,10 @@ impl ExecutionOrchestrator {
         }
         let reason: Arc<str> = Arc::from(reason);
         let told = Some(Arc::clone(&reason));
+        // They are told where it stands, once that is stored.
+        let requests = std::mem::take(&mut waiting.requests);
+        self.to_steer.extend(requests.into_iter().map(|request| (run_id.clone(), request)));
+        self.asks_again = true;
         let info = RunInfo::interrupted(run_id.clone(), &waiting.plan, waiting.at, told);
         let input = Input::Interrupt { reason };
         let decision = machine::decide(&waiting.plan, waiting.at, &waiting.known(), input);
