@@ -32,7 +32,8 @@ use crate::bus::{Backlog, Publish};
 use crate::clock::Clock;
 use crate::limits::{LOOKUPS, MAILBOX, MAX_BREAKERS, PROGRESS_BACKLOG, QUEUE_CAPACITY};
 use crate::memory::{
-    Attach, Commit, FindRun, GetRun, ListBreakers, ListRuns, ListUnfinished, RecordBreaker, RecordSignal,
+    Attach, Commit, FindRun, GetRun, KeptSignal, ListBreakers, ListRuns, ListUnfinished, RecordBreaker,
+    RecordSignal,
 };
 #[cfg(feature = "expressions")]
 use crate::plan::Surroundings;
@@ -73,6 +74,8 @@ pub struct ExecutionOrchestrator {
     pub(crate) interrupted: VecDeque<RunInfo>,
     /// Runs of which it is being stored that they do not go on by themselves.
     pub(crate) unsettled: HashSet<RunId>,
+    /// Signals that turned out to be kept for those meanwhile.
+    pub(crate) told: HashMap<RunId, Vec<KeptSignal>>,
     /// Which runs go on by themselves.
     pub(crate) recover: Recover,
     /// Who asked for a run, or to cancel one, before that was stored, or before it was known what goes on.
@@ -152,6 +155,7 @@ impl ExecutionOrchestrator {
             unsettled: HashSet::new(),
             recover: Recover::default(),
             to_find: Vec::new(),
+            told: HashMap::new(),
             to_continue: Vec::new(),
             to_retry: Vec::new(),
             to_cancel: Vec::new(),

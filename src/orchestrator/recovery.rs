@@ -19,7 +19,7 @@ use super::outcome::outcome_of;
 use super::status::RunInfo;
 use super::waiting::Waiting;
 use crate::causes::with_causes;
-use crate::memory::{Claim, Committed, FindRun, FoundRun, MemoryError};
+use crate::memory::{Claim, Committed, FindRun, FoundRun, KeptSignal, MemoryError};
 use crate::plan::{CheckedPlan, PlanRecord};
 use crate::project::Project;
 use crate::resilience::BreakerRecord;
@@ -204,6 +204,12 @@ impl ExecutionOrchestrator {
         self.line.is_open() && !self.unsettled.contains(run_id)
     }
 
+    /// Memory has told what it knows of a run. Answers the signals that were kept for it since.
+    pub(crate) fn settle_run(&mut self, run_id: &RunId) -> Vec<KeptSignal> {
+        self.unsettled.remove(run_id);
+        self.told.remove(run_id).unwrap_or_default()
+    }
+
     /// That a run does not go on was stored, or was not.
     pub(crate) fn settled(
         &mut self,
@@ -211,7 +217,7 @@ impl ExecutionOrchestrator {
         stored: Result<Committed, MemoryError>,
         ctx: &mut Context<Self>,
     ) {
-        self.unsettled.remove(&info.run_id);
+        self.settle_run(&info.run_id);
         if let Err(error) = stored {
             let run_id = info.run_id.as_str();
             log::error!(
@@ -225,9 +231,10 @@ impl ExecutionOrchestrator {
 
     /// A run that is not here was cancelled, or sent a signal, or was not.
     pub(crate) fn cancel_told(&mut self, run_id: &RunId, goes_on: Option<GoesOn>, ctx: &mut Context<Self>) {
-        self.unsettled.remove(run_id);
+        let told = self.settle_run(run_id);
         if let Some(goes_on) = goes_on.filter(|_| self.closing.is_none()) {
-            let (claim, found) = *goes_on;
+            let (claim, mut found) = *goes_on;
+            found.signals.extend(told);
             self.interrupted.retain(|info| info.run_id != *run_id);
             self.take_up(claim, found, ctx);
         }
@@ -351,7 +358,9 @@ impl Waiting {
         let RunRecord { generation, set_inputs, .. } = found.record;
         (self.undoing, self.skipped) = (undoing, found.skipped);
         (self.reason, self.failure, self.recovered, self.overdue) = (reason, failure, true, false);
-        (self.outputs, self.signals) = (found.outputs, found.signals.into_iter().collect());
+        self.outputs = found.outputs;
+        // Some may have been told of since memory looked.
+        found.signals.into_iter().for_each(|signal| self.signals.keep(signal));
         (self.generation, self.set_inputs) = (generation, set_inputs);
         self.durability = self.durability.or(durability);
         // That of the run counts, and not that of whoever asks for it.
