@@ -243,6 +243,9 @@ impl ExecutionOrchestrator {
 
     /// Goes on with what had to wait until runs are settled.
     pub(crate) fn ask_again(&mut self, ctx: &mut Context<Self>) {
+        for held in std::mem::take(&mut self.to_hold) {
+            self.hold_again(held, ctx);
+        }
         for ticket in std::mem::take(&mut self.to_find) {
             self.find(ticket, ctx);
         }
@@ -320,6 +323,10 @@ impl ExecutionOrchestrator {
         self.line.remove(ticket);
         let Some(mut waiting) = self.take_waiting(ticket) else { return };
         let run_id = waiting.run_id.clone();
+        // They are told where it stands, once that is stored.
+        let requests = std::mem::take(&mut waiting.requests);
+        self.to_steer.extend(requests.into_iter().map(|request| (run_id.clone(), request)));
+        self.asks_again = true;
         log::warn!(
             target: "lunacore::orchestrator", run_id = run_id.as_str();
             "run {run_id} was cut off and does not go on by itself: {reason}"
@@ -330,10 +337,6 @@ impl ExecutionOrchestrator {
         }
         let reason: Arc<str> = Arc::from(reason);
         let told = Some(Arc::clone(&reason));
-        // They are told where it stands, once that is stored.
-        let requests = std::mem::take(&mut waiting.requests);
-        self.to_steer.extend(requests.into_iter().map(|request| (run_id.clone(), request)));
-        self.asks_again = true;
         let info = RunInfo::interrupted(run_id.clone(), &waiting.plan, waiting.at, told);
         let input = Input::Interrupt { reason };
         let decision = machine::decide(&waiting.plan, waiting.at, &waiting.known(), input);
@@ -352,7 +355,7 @@ impl ExecutionOrchestrator {
 
 impl Waiting {
     /// Goes on from where memory says the run is.
-    fn take_up(&mut self, found: FoundRun) {
+    pub(crate) fn take_up(&mut self, found: FoundRun) {
         self.at = Position::of(&found.record);
         let RunRecord { reason, durability, failure, undoing, deadline, accepted_at, .. } = found.record;
         let RunRecord { generation, set_inputs, .. } = found.record;
