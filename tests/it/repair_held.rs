@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::recovery::World;
 use crate::staged::*;
 use crate::support::*;
+use crate::waits::slow_memory;
 
 fn plain(orchestrator: ExecutionOrchestrator) -> ExecutionOrchestrator {
     orchestrator
@@ -133,16 +134,17 @@ async fn a_held_run_of_closures_that_a_retry_brings_along_is_tried_again<W: Worl
 
 async fn a_held_run_keeps_its_place_while_it_is_tried_again<W: World>() {
     let bench = Bench::<W>::new();
-    let actors = bench.live(|orchestrator| orchestrator.queue_capacity(0)).await;
+    let full = |orchestrator: ExecutionOrchestrator| orchestrator.queue_capacity(0);
+    let actors = slow_memory(&bench, bench.store().await, full);
     let run = held(&bench, &actors, named()).await;
-    let others = async {
-        for other in 0..100 {
-            let sent = actors.orchestrator.send(SubmitPlan([work("o", 1)].into())).await.unwrap();
-            assert!(matches!(sent, Err(PlanError::QueueFull { .. })), "{other}: {sent:?}");
-        }
-    };
-    let (again, ()) = tokio::join!(retry(&actors, retry_of("a").set_input(1_000)), others);
-    assert_eq!(again.unwrap().await.unwrap().len(), 3);
+    let again = actors.orchestrator.send(retry_of("a").set_input(100));
+    // Before it is found, and when it has been.
+    for _ in 0..20 {
+        seconds(1).await;
+        let other = actors.orchestrator.send(SubmitPlan([work("o", 1_000)].into())).await.unwrap();
+        assert!(matches!(other, Err(PlanError::QueueFull { .. })), "{other:?}");
+    }
+    assert_eq!(again.await.unwrap().unwrap().await.unwrap().len(), 3);
     assert_eq!(run.await.unwrap().len(), 3);
     bench.bury(actors).await;
 }

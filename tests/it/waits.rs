@@ -1000,16 +1000,23 @@ slow_memory! {
     RecordSignal, 10, 0;
 }
 
+/// Actors that find a run in ten seconds, and store a signal in as many.
+pub fn slow_memory<W: World>(
+    bench: &Bench<W>,
+    store: impl Store,
+    configure: impl FnOnce(ExecutionOrchestrator) -> ExecutionOrchestrator,
+) -> Actors {
+    let memory = ProjectMemory::with_store(store).clock(bench.clock()).start();
+    let (bus, slow) = (EventBus::new().start(), SlowMemory(memory.clone()).start());
+    let orchestrator = ExecutionOrchestrator::new(bus.clone(), slow, bench.registry().start());
+    let orchestrator = configure(orchestrator.clock(bench.clock())).start();
+    Actors { orchestrator, bus, memory }
+}
+
 async fn a_signal_that_is_stored_while_its_run_is_looked_up_is_not_missed<W: World>() {
     let bench = Bench::<W>::new();
     // The result of the first step is what cannot be stored.
-    let store = FaultyStore::new(bench.store().await, Fault::Fail, 2);
-    let memory = ProjectMemory::with_store(store).clock(bench.clock()).start();
-    let bus = EventBus::new().start();
-    let slow = SlowMemory(memory.clone()).start();
-    let orchestrator = ExecutionOrchestrator::new(bus.clone(), slow, bench.registry().start());
-    let orchestrator = orchestrator.clock(bench.clock()).start();
-    let actors = Actors { orchestrator, bus, memory };
+    let actors = slow_memory(&bench, FaultyStore::new(bench.store().await, Fault::Fail, 2), plain);
     let plan = || ExecutePlan::new([work("s", 5), go("t")]).run_id("a");
     // It is looked up for ten seconds.
     let run = submit_plan(&actors, plan()).await;
