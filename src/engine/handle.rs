@@ -199,7 +199,7 @@ impl Engine {
         self.orchestrator.send(resolve).await?
     }
 
-    /// Goes on without a step that is held, or at which its run has failed; see [`SkipStep`].
+    /// Goes on without a step that is held, or at which its run stands that is over or interrupted; see [`SkipStep`].
     ///
     /// # Errors
     /// As for [`resolve`](Self::resolve), and [`ControlError::NotRetried`].

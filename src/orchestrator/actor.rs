@@ -32,7 +32,8 @@ use crate::bus::{Backlog, Publish};
 use crate::clock::Clock;
 use crate::limits::{LOOKUPS, MAILBOX, MAX_BREAKERS, PROGRESS_BACKLOG, QUEUE_CAPACITY};
 use crate::memory::{
-    Attach, Commit, FindRun, GetRun, ListBreakers, ListRuns, ListUnfinished, RecordBreaker, RecordSignal,
+    Attach, Commit, FindRun, GetRun, KeptSignal, ListBreakers, ListRuns, ListUnfinished, RecordBreaker,
+    RecordSignal,
 };
 #[cfg(feature = "expressions")]
 use crate::plan::Surroundings;
@@ -73,12 +74,16 @@ pub struct ExecutionOrchestrator {
     pub(crate) interrupted: VecDeque<RunInfo>,
     /// Runs of which it is being stored that they do not go on by themselves.
     pub(crate) unsettled: HashSet<RunId>,
+    /// Signals that turned out to be kept for those meanwhile.
+    pub(crate) told: HashMap<RunId, Vec<KeptSignal>>,
     /// Which runs go on by themselves.
     pub(crate) recover: Recover,
     /// Who asked for a run, or to cancel one, before that was stored, or before it was known what goes on.
     pub(crate) to_find: Vec<Ticket>,
     pub(crate) to_continue: Vec<Asker>,
     pub(crate) to_retry: Vec<Retrier>,
+    /// Runs that were held, were about to be tried again, and are not.
+    pub(crate) to_hold: Vec<Waiting>,
     pub(crate) to_cancel: Vec<(RunId, oneshot::Sender<Cancelled>)>,
     pub(crate) to_steer: Vec<(RunId, Request)>,
     pub(crate) to_signal: Vec<Posted>,
@@ -150,10 +155,12 @@ impl ExecutionOrchestrator {
             tickets: HashMap::new(),
             interrupted: VecDeque::new(),
             unsettled: HashSet::new(),
+            told: HashMap::new(),
             recover: Recover::default(),
             to_find: Vec::new(),
             to_continue: Vec::new(),
             to_retry: Vec::new(),
+            to_hold: Vec::new(),
             to_cancel: Vec::new(),
             to_steer: Vec::new(),
             to_signal: Vec::new(),
@@ -275,23 +282,20 @@ impl ExecutionOrchestrator {
         }
     }
 
-    fn ended(&mut self, run_id: &RunId, outcome: Outcome) {
+    fn ended(&mut self, run_id: &RunId, outcome: Outcome, ctx: &mut Context<Self>) {
         let info = self.info(run_id);
         let Some(active) = self.active.remove(run_id) else { return };
         self.vacate(active.place);
-        let mut retriers = active.watch.retriers.take();
-        if let Some(first) = retriers.first_mut() {
-            // It was held, and left for that.
-            first.take_over(active.outcomes);
-            self.to_retry.append(&mut retriers);
-            return;
+        if let Some(reopened) = active.watch.reopened.take() {
+            return self.leave_held(*reopened, active, ctx);
         }
         let state = cancelled_by(&outcome).ok().and_then(CancelOutcome::state);
         for request in active.watch.take_requests() {
-            match request {
+            match (request, &outcome) {
+                (Request::Reopen(retrier), Err(error)) if retrier.withdrawn => retrier.refuse(error.clone()),
                 // Now it can be told whether it can be.
-                Request::Reopen(retrier) => self.to_retry.push(*retrier),
-                other => other.too_late(state.unwrap_or(RunState::Interrupted)),
+                (Request::Reopen(retrier), _) => self.to_retry.push(*retrier),
+                (other, _) => other.too_late(state.unwrap_or(RunState::Interrupted)),
             }
         }
         // One that was left as it is stored was not cut off.
@@ -363,11 +367,12 @@ impl Handler<Happened> for ExecutionOrchestrator {
             Happened::Found { ticket, found } => self.found(ticket, *found, ctx),
             Happened::Known { asker, found } => self.known(*asker, *found, ctx),
             Happened::Reopening { retrier, claim, found } => self.reopening(*retrier, claim, *found, ctx),
+            Happened::OtherRun { waiting } => self.take_other(*waiting, ctx),
             Happened::Recovered { found } => self.recovered(found, ctx),
             Happened::Interrupted { info, stored } => self.settled(*info, stored, ctx),
             Happened::Accepted { ticket, stored } => self.accepted(ticket, stored, ctx),
             Happened::Withdrawn { ticket, stored, undoes } => self.withdrawn(ticket, stored, undoes, ctx),
-            Happened::Ended { run_id, outcome } => self.ended(&run_id, outcome),
+            Happened::Ended { run_id, outcome } => self.ended(&run_id, outcome, ctx),
             Happened::Released { run_id } => self.released(&run_id),
             Happened::Ready { run_id, grant } => self.wants_slot(run_id, grant),
             Happened::Overdue { ticket } => self.overdue(ticket, ctx),

@@ -9,10 +9,9 @@ use actix::{AsyncContext, Context};
 use tokio::sync::oneshot;
 
 use super::actor::ExecutionOrchestrator;
-use super::breakers::Gate;
+use super::breakers::{BreakerSet, Gate};
 use super::control::{Cancelled, cancelled_by};
 use super::error::PlanError;
-use super::going_on::Asker;
 use super::internal::{Happened, tell};
 use super::limit::Deadline;
 use super::line::Ticket;
@@ -20,6 +19,7 @@ use super::links::{Links, stored};
 use super::machine;
 use super::messages::{CancelOutcome, ExecutePlan};
 use super::outcome::outcome_of;
+use super::permits::LimitSet;
 use super::recovery::compare_records;
 use super::runner::Outcome;
 use super::shutdown::stands_aside;
@@ -141,16 +141,7 @@ impl ExecutionOrchestrator {
 
     /// Every breaker and every limit that a step names must be there.
     pub(crate) fn check_guards(&self, plan: &CheckedPlan) -> Result<(), PlanError> {
-        if !plan.has_policies() {
-            return Ok(());
-        }
-        if let Some((step_id, name, similar)) = unknown(plan.record().breakers(), &self.breakers) {
-            return Err(PlanError::UnknownBreaker { step_id, name, similar });
-        }
-        if let Some((step_id, name, similar)) = unknown(plan.record().limits(), &self.limits) {
-            return Err(PlanError::UnknownLimit { step_id, name, similar });
-        }
-        Ok(())
+        check_guards(plan, (&self.breakers, &self.limits))
     }
 
     /// Lets a plan wait, until its deadline if it has one.
@@ -236,20 +227,14 @@ impl ExecutionOrchestrator {
     /// Takes a plan out of the line and answers its callers, without anything having run.
     pub(crate) fn conclude(&mut self, ticket: Ticket, outcome: Outcome) {
         self.line.remove(ticket);
-        let Some(waiting) = self.take_waiting(ticket) else { return };
+        let Some(mut waiting) = self.take_waiting(ticket) else { return };
         let state = cancelled_by(&outcome).ok().and_then(CancelOutcome::state);
         let state = state.unwrap_or(RunState::Interrupted);
-        Self::too_late(waiting.requests, state);
         if waiting.reopen.is_some() {
-            // What there is of the run takes them, or says that it is over.
-            self.to_signal.extend(waiting.posted);
-            self.asks_again = true;
-        } else {
-            waiting.posted.into_iter().for_each(|posted| posted.too_late(state));
+            self.not_reopened(&mut waiting, &outcome);
         }
-        if waiting.was_held && waiting.reopen.is_some() {
-            self.to_continue.push(Asker::nobody(waiting.run_id.clone(), Vec::new()));
-        }
+        Self::too_late(waiting.requests, state);
+        waiting.posted.into_iter().for_each(|posted| posted.too_late(state));
         // Whoever asks again when he has his answer is not to find that somebody holds the run.
         drop(waiting.claim);
         for accepted in waiting.accepted {
@@ -276,7 +261,8 @@ impl ExecutionOrchestrator {
                 }
                 let withdrawn = !waiting.cancels.is_empty() || waiting.overdue;
                 // From now on it is a run like all others.
-                (waiting.reopen, waiting.was_held) = (None, false);
+                waiting.reopen = None;
+                waiting.take_over();
                 self.line.accepted(ticket);
                 if withdrawn {
                     self.withdraw(ticket, ctx);
@@ -286,6 +272,23 @@ impl ExecutionOrchestrator {
             }
         }
     }
+}
+
+/// Every breaker and every limit that a step names must be one of these.
+pub(crate) fn check_guards(
+    plan: &CheckedPlan,
+    (breakers, limits): (&BreakerSet, &LimitSet),
+) -> Result<(), PlanError> {
+    if !plan.has_policies() {
+        return Ok(());
+    }
+    if let Some((step_id, name, similar)) = unknown(plan.record().breakers(), breakers) {
+        return Err(PlanError::UnknownBreaker { step_id, name, similar });
+    }
+    if let Some((step_id, name, similar)) = unknown(plan.record().limits(), limits) {
+        return Err(PlanError::UnknownLimit { step_id, name, similar });
+    }
+    Ok(())
 }
 
 /// The first name that is not known, with its step, and one that is known and looks alike.

@@ -88,6 +88,7 @@ impl ExecutionOrchestrator {
                 return Some(cancelled);
             }
             active.cancellation.cancel();
+            active.watch.withdraw_retries();
             if at.state == RunState::Stopping && !at.expired {
                 let _ = tell_cancelled.send(Ok(CancelOutcome::Stopping));
                 return Some(cancelled);

@@ -70,9 +70,12 @@ pub enum StepOutcome {
     Failed(String),
 }
 
-/// Goes on without a step: one that is held, or the one at which a run has failed. Its output is null.
+/// Goes on without a step: one that is held, or the one at which a run stands that has failed, was cancelled, or is
+/// interrupted. Its output is null.
 ///
-/// A run that has failed enters its next generation with that, as with [`RetryRun`](crate::RetryRun).
+/// A run that is not held here enters its next generation with that, as with [`RetryRun`](crate::RetryRun), and from the plan that is
+/// stored with it. Where that does not do, since a step was a closure, it is refused:
+/// [`RetryFault::NeedsPlanToSkip`](crate::RetryFault::NeedsPlanToSkip). A run that is held here can be gone on with all the same.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<ResolveOutcome, ControlError>")]
 #[non_exhaustive]

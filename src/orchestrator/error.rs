@@ -242,6 +242,14 @@ pub enum RetryFault {
         /// Why not.
         reason: String,
     },
+    /// It cannot go on [without a step](crate::SkipStep): its plan cannot be taken from what is stored, and is not sent along.
+    #[error(
+        "{reason}, by `RetryRun::plan` with `OnMismatch::KeepPrefix`, and with another step in that place, or none"
+    )]
+    NeedsPlanToSkip {
+        /// Why not.
+        reason: String,
+    },
     /// Its plan has no step with this id.
     #[error("its plan has no step {step_id:?}")]
     NoSuchStep {

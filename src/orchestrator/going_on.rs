@@ -121,7 +121,7 @@ impl ExecutionOrchestrator {
         found: Result<Option<FoundRun>, MemoryError>,
         ctx: &mut Context<Self>,
     ) {
-        self.unsettled.remove(&asker.run_id);
+        self.settle_run(&asker.run_id);
         let found = found.map_err(|error| PlanError::from_memory(asker.run_id.clone(), error));
         let unknown = || PlanError::UnknownRun { run_id: asker.run_id.clone() };
         match found.and_then(|found| found.ok_or_else(unknown)).and_then(|found| self.stand_in(found)) {

@@ -13,6 +13,7 @@ use super::line::Ticket;
 use super::machine::Position;
 use super::retrying::Retrier;
 use super::status::RunInfo;
+use super::waiting::Waiting;
 use crate::allocator::ResolveError;
 use crate::memory::{Claim, Committed, FoundRun, KeptSignal, MemoryError};
 use crate::plan::{Callable, Role};
@@ -36,6 +37,8 @@ pub(crate) enum Happened {
     Known { asker: Box<Asker>, found: Box<Result<Option<FoundRun>, MemoryError>> },
     /// The same, for a run that is to be tried again.
     Reopening { retrier: Box<Retrier>, claim: Claim, found: Box<Result<Option<FoundRun>, MemoryError>> },
+    /// A held run is not tried again, but another one takes its place.
+    OtherRun { waiting: Box<Waiting> },
     /// Memory told which runs are unfinished, and where the breakers stand.
     Recovered { found: Result<Unfinished, MemoryError> },
     /// That a run does not go on by itself was stored, or was not.

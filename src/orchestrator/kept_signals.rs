@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::memory::KeptSignal;
 
 /// Those that no step has taken yet, in the order of their numbers.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct KeptSignals {
     kept: Vec<KeptSignal>,
     /// The numbers of all that were ever told: one that is told twice, and was taken in between, must not come back.
@@ -19,6 +19,11 @@ impl KeptSignals {
             let place = self.kept.partition_point(|other| other.no < signal.no);
             self.kept.insert(place, signal);
         }
+    }
+
+    /// The same for all of these, some of which may have been told or taken before.
+    pub(crate) fn merge(&mut self, others: Self) {
+        others.kept.into_iter().for_each(|signal| self.keep(signal));
     }
 
     /// The earliest of this name.

@@ -94,10 +94,20 @@ impl Line {
         if self.waiting.len() + self.aside >= self.capacity + self.slots.saturating_sub(self.active) {
             return None;
         }
+        Some(self.join_anyway())
+    }
+
+    /// Puts a run at the end that has left what it was at for that: it had its place before, and is never refused one.
+    pub(crate) fn join_anyway(&mut self) -> Ticket {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.waiting.push_back((ticket, Stage::Resolving));
-        Some(ticket)
+        ticket
+    }
+
+    /// A run that was taken out of the line stands aside, as it did before it came.
+    pub(crate) fn back_aside(&mut self) {
+        self.aside += 1;
     }
 
     /// Puts a run that was unfinished when the orchestrator started behind the others of its kind, and before everyone

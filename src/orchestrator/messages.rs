@@ -276,7 +276,8 @@ impl PauseOutcome {
     }
 }
 
-/// Lets a paused run go on: it goes to the head of the queue. One that is only about to pause no longer is.
+/// Lets a paused run go on: it goes to the head of the queue. One that is only about to pause no longer is, also if it is
+/// held meanwhile.
 ///
 /// The answer comes when that is stored. Sending it again does no harm.
 #[derive(Debug, Clone, Message)]
@@ -287,7 +288,7 @@ pub struct ResumePlan(pub RunId);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ResumeOutcome {
-    /// The run goes on.
+    /// The run goes on; one that is held does not pause when somebody has decided.
     Resumed,
     /// The run was not paused, but in this state.
     NotPaused(RunState),

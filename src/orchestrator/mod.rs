@@ -8,7 +8,7 @@
 //! - `invoke` calls the user's code, `breakers` keeps it from calling what is down, and `permits` from calling
 //!   more, or more often, than a limit by name allows.
 //! - `verifying` asks whether an attempt that was cut off had its effect, `deciding` is what somebody decides about a step that is held.
-//! - `actor` answers messages, and never waits; `burst`, `admission`, `resolving`, `slots`, `recovery`, `going_on`, `retrying`, `control`,
+//! - `actor` answers messages, and never waits; `burst`, `admission`, `resolving`, `slots`, `recovery`, `going_on`, `retrying`, `retrying_held`, `control`,
 //!   `steering`, `signals` and `shutdown` are parts of it. A plan is `waiting` first; with the task of its run the actor shares a `watch`.
 
 mod abandoned;
@@ -42,6 +42,7 @@ mod recovery;
 mod resolving;
 mod retry_run;
 mod retrying;
+mod retrying_held;
 mod runner;
 mod shutdown;
 mod signals;

@@ -19,7 +19,7 @@ use super::outcome::outcome_of;
 use super::status::RunInfo;
 use super::waiting::Waiting;
 use crate::causes::with_causes;
-use crate::memory::{Claim, Committed, FindRun, FoundRun, MemoryError};
+use crate::memory::{Claim, Committed, FindRun, FoundRun, KeptSignal, MemoryError};
 use crate::plan::{CheckedPlan, PlanRecord};
 use crate::project::Project;
 use crate::resilience::BreakerRecord;
@@ -103,6 +103,8 @@ impl ExecutionOrchestrator {
             }
         };
         self.hear(unheard, ctx);
+        // What is asked of it, and waited for that.
+        self.asks_again = true;
     }
 
     /// The same, for the plan that has the ticket. An error says that it is not the run's, or that the run is not ours.
@@ -202,6 +204,12 @@ impl ExecutionOrchestrator {
         self.line.is_open() && !self.unsettled.contains(run_id)
     }
 
+    /// Memory has told what it knows of a run. Answers the signals that were kept for it since.
+    pub(crate) fn settle_run(&mut self, run_id: &RunId) -> Vec<KeptSignal> {
+        self.unsettled.remove(run_id);
+        self.told.remove(run_id).unwrap_or_default()
+    }
+
     /// That a run does not go on was stored, or was not.
     pub(crate) fn settled(
         &mut self,
@@ -209,7 +217,7 @@ impl ExecutionOrchestrator {
         stored: Result<Committed, MemoryError>,
         ctx: &mut Context<Self>,
     ) {
-        self.unsettled.remove(&info.run_id);
+        self.settle_run(&info.run_id);
         if let Err(error) = stored {
             let run_id = info.run_id.as_str();
             log::error!(
@@ -223,9 +231,10 @@ impl ExecutionOrchestrator {
 
     /// A run that is not here was cancelled, or sent a signal, or was not.
     pub(crate) fn cancel_told(&mut self, run_id: &RunId, goes_on: Option<GoesOn>, ctx: &mut Context<Self>) {
-        self.unsettled.remove(run_id);
+        let told = self.settle_run(run_id);
         if let Some(goes_on) = goes_on.filter(|_| self.closing.is_none()) {
-            let (claim, found) = *goes_on;
+            let (claim, mut found) = *goes_on;
+            found.signals.extend(told);
             self.interrupted.retain(|info| info.run_id != *run_id);
             self.take_up(claim, found, ctx);
         }
@@ -234,6 +243,9 @@ impl ExecutionOrchestrator {
 
     /// Goes on with what had to wait until runs are settled.
     pub(crate) fn ask_again(&mut self, ctx: &mut Context<Self>) {
+        for held in std::mem::take(&mut self.to_hold) {
+            self.hold_again(held, ctx);
+        }
         for ticket in std::mem::take(&mut self.to_find) {
             self.find(ticket, ctx);
         }
@@ -309,8 +321,12 @@ impl ExecutionOrchestrator {
     /// Takes a run out of the line and says loudly, and durably, why it does not go on.
     pub(crate) fn interrupt_for(&mut self, ticket: Ticket, reason: &str, ctx: &mut Context<Self>) {
         self.line.remove(ticket);
-        let Some(waiting) = self.take_waiting(ticket) else { return };
+        let Some(mut waiting) = self.take_waiting(ticket) else { return };
         let run_id = waiting.run_id.clone();
+        // They are told where it stands, once that is stored.
+        let requests = std::mem::take(&mut waiting.requests);
+        self.to_steer.extend(requests.into_iter().map(|request| (run_id.clone(), request)));
+        self.asks_again = true;
         log::warn!(
             target: "lunacore::orchestrator", run_id = run_id.as_str();
             "run {run_id} was cut off and does not go on by itself: {reason}"
@@ -339,13 +355,15 @@ impl ExecutionOrchestrator {
 
 impl Waiting {
     /// Goes on from where memory says the run is.
-    fn take_up(&mut self, found: FoundRun) {
+    pub(crate) fn take_up(&mut self, found: FoundRun) {
         self.at = Position::of(&found.record);
         let RunRecord { reason, durability, failure, undoing, deadline, accepted_at, .. } = found.record;
         let RunRecord { generation, set_inputs, .. } = found.record;
         (self.undoing, self.skipped) = (undoing, found.skipped);
         (self.reason, self.failure, self.recovered, self.overdue) = (reason, failure, true, false);
-        (self.outputs, self.signals) = (found.outputs, found.signals.into_iter().collect());
+        self.outputs = found.outputs;
+        // Some may have been told of since memory looked.
+        found.signals.into_iter().for_each(|signal| self.signals.keep(signal));
         (self.generation, self.set_inputs) = (generation, set_inputs);
         self.durability = self.durability.or(durability);
         // That of the run counts, and not that of whoever asks for it.

@@ -41,7 +41,9 @@ use crate::run::RunId;
 ///
 /// # Errors
 /// [`PlanError::UnknownRun`]; [`PlanError::NotRetried`] with the reason, for a run that is none of these, or whose steps were
-/// undone; [`PlanError::PlanMismatch`]; and all that a plan is refused for. Nothing has changed then.
+/// undone; [`PlanError::PlanMismatch`]; and all that a plan is refused for. Nothing has changed then: a run that is held is held as
+/// before, and who waits for it still does. So it is where the retry comes to its [deadline](Self::deadline) before it has its
+/// place. [`PlanError::Cancelled`], if the run was cancelled meanwhile.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<RunHandle, PlanError>")]
 pub struct RetryRun {
@@ -109,7 +111,8 @@ impl RetryRun {
         self
     }
 
-    /// Brings the plan along: with its closures, or changed. Its inputs keep the values that the run has.
+    /// Brings the plan along: with its closures, or changed. Its inputs keep the values that the run has. Other policies of the same
+    /// steps are no change that [`on_mismatch`](Self::on_mismatch) is asked about: they count from now on, and are stored.
     #[must_use]
     pub fn plan(mut self, plan: impl Into<Plan>) -> Self {
         self.plan = Some(plan.into());

@@ -1,20 +1,22 @@
 //! Runs that were over, or are held, and are tried again: in their next generation.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use actix::{AsyncContext, Context, Handler, ResponseFuture};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use super::actor::ExecutionOrchestrator;
+use super::admission::check_guards;
+use super::breakers::BreakerSet;
 use super::deciding::ResolveOutcome;
 use super::error::{ControlError, PlanError, RetryFault};
-use super::going_on::Asker;
 use super::internal::{Happened, tell};
 use super::limit::Deadline;
 use super::machine::Position;
 use super::messages::RunHandle;
+use super::permits::LimitSet;
 use super::retry_run::{OnMismatch, RetryFrom, RetryRun};
 use super::runner::Outcome;
 use super::waiting::Waiting;
@@ -34,8 +36,16 @@ pub(crate) struct Retrier {
     named: Option<oneshot::Sender<RunId>>,
     accepted: oneshot::Sender<Result<(), PlanError>>,
     outcomes: Vec<oneshot::Sender<Outcome>>,
-    /// The run was held here until now: if it is not retried, it goes on being held.
-    was_held: bool,
+    /// The run was cancelled since.
+    pub(crate) withdrawn: bool,
+}
+
+/// What becomes of a run that is tried again.
+pub(crate) enum Next {
+    /// Its next generation.
+    Generation(Waiting),
+    /// It stays as it is, and this run takes its place, which is looked up by its name.
+    Other(Waiting),
 }
 
 impl Retrier {
@@ -48,14 +58,14 @@ impl Retrier {
         let _ = self.accepted.send(Err(error));
     }
 
-    /// Takes over those who wait for a run that was held until now.
-    pub(crate) fn take_over(&mut self, mut outcomes: Vec<oneshot::Sender<Outcome>>) {
-        self.outcomes.append(&mut outcomes);
-        self.was_held = true;
-    }
-
     pub(crate) fn run_id(&self) -> &RunId {
         &self.retry.run_id
+    }
+
+    /// Waits with what becomes of the run.
+    pub(crate) fn attach_to(mut self, waiting: &mut Waiting) {
+        waiting.accepted.push(self.accepted);
+        waiting.outcomes.append(&mut self.outcomes);
     }
 }
 
@@ -108,36 +118,44 @@ impl ExecutionOrchestrator {
         ctx: &mut Context<Self>,
     ) {
         let run_id = retrier.run_id().clone();
-        self.unsettled.remove(&run_id);
-        match self.next_generation(&mut retrier, claim, found) {
-            Ok((mut waiting, named)) => {
-                waiting.was_held = retrier.was_held;
-                waiting.accepted.push(retrier.accepted);
-                waiting.outcomes.append(&mut retrier.outcomes);
+        let told = self.settle_run(&run_id);
+        if self.tickets.contains_key(&run_id) {
+            // Somebody has sent its plan meanwhile. What becomes of that is to be seen first.
+            self.to_retry.push(retrier);
+            drop(claim);
+            return self.ask_again(ctx);
+        }
+        let guards = (&self.breakers, &self.limits);
+        match retrier.next_generation(claim, found, guards, self.clock.now()) {
+            _ if self.closing.is_some() => retrier.refuse(PlanError::ShuttingDown),
+            Err(error) => retrier.refuse(error),
+            Ok(next) => {
+                let (mut waiting, named) = match next {
+                    Next::Generation(mut waiting) => {
+                        told.into_iter().for_each(|signal| waiting.signals.keep(signal));
+                        (waiting, false)
+                    }
+                    Next::Other(waiting) => (waiting, true),
+                };
+                retrier.attach_to(&mut waiting);
                 self.admit(waiting, named, ctx);
-            }
-            Err(error) => {
-                if retrier.was_held {
-                    let outcomes = std::mem::take(&mut retrier.outcomes);
-                    self.to_continue.push(Asker::nobody(run_id, outcomes));
-                }
-                retrier.refuse(error);
             }
         }
         self.ask_again(ctx);
     }
+}
 
-    /// The run as it begins its next generation; or the run that takes its place, which is looked up by its name.
-    fn next_generation(
-        &self,
-        retrier: &mut Retrier,
+impl Retrier {
+    /// The run as it begins its next generation; or the run that takes its place.
+    pub(crate) fn next_generation(
+        &mut self,
         claim: Claim,
         found: Result<Option<FoundRun>, MemoryError>,
-    ) -> Result<(Waiting, bool), PlanError> {
+        guards: (&BreakerSet, &LimitSet),
+        now: SystemTime,
+    ) -> Result<Next, PlanError> {
+        let retrier = self;
         let run_id = retrier.run_id().clone();
-        if self.closing.is_some() {
-            return Err(PlanError::ShuttingDown);
-        }
         let found = found.map_err(|error| PlanError::from_memory(run_id.clone(), error))?;
         let found = found.ok_or_else(|| PlanError::UnknownRun { run_id: run_id.clone() })?;
         if !found.claimed {
@@ -145,37 +163,25 @@ impl ExecutionOrchestrator {
         }
         let refused = |fault| PlanError::NotRetried { run_id: run_id.clone(), fault };
         let RetryRun { from, set_input, plan, on_mismatch, deadline, .. } = &mut retrier.retry;
-        let (plan, replaced) = match plan.take() {
-            Some(plan) => {
-                let plan = with_inputs_of(plan, &found.plan)?;
-                let differences = found.plan.differences(plan.record());
-                if !differences.is_empty() && *on_mismatch == OnMismatch::Refuse {
-                    return Err(PlanError::PlanMismatch { run_id, differences });
-                }
-                (plan, (!differences.is_empty()).then(|| same_steps(&differences)))
-            }
-            None => {
-                if let Some(reason) = found.plan.cannot_go_on() {
-                    return Err(refused(RetryFault::NeedsPlan { reason }));
-                }
-                (CheckedPlan::new(found.plan.to_plan())?, None)
-            }
-        };
+        let skips = retrier.skip.is_some();
+        let Plans { plan, changed, replaced } = Plans::of(plan.take(), &found, (*on_mismatch, skips))?;
         let plan = Arc::new(plan);
-        self.check_guards(&plan)?;
+        check_guards(&plan, guards)?;
         if replaced.is_some() && *on_mismatch == OnMismatch::NewRun {
             let other = other_run(&run_id, plan.record())?;
             if let Some(named) = retrier.named.take() {
                 let _ = named.send(other.clone());
             }
-            return Ok((Waiting::new(other, found.record.project, plan, Claim::new()), true));
+            return Ok(Next::Other(Waiting::new(other, found.record.project, plan, Claim::new())));
         }
         check_state(&found, replaced.is_some()).map_err(refused)?;
         let from = first_step(from, &found, &plan, replaced).map_err(refused)?;
         let mut reopen = Reopen::new(found.record.generation + 1, from);
         reopen.set_inputs = found.record.set_inputs.clone();
-        if replaced.is_some() {
+        if changed {
             reopen.plan = Some(plan.record().clone());
+        }
+        if replaced.is_some() {
             reopen.set_inputs.split_off(&from);
         }
         if let Some(input) = set_input.take() {
@@ -188,15 +194,54 @@ impl ExecutionOrchestrator {
         {
             return Err(refused(RetryFault::NotAt { step_id: step_id.clone() }));
         }
-        let now = self.clock.now();
         let deadline = match deadline.take() {
             Some(Duration::ZERO) => return Err(InvalidPlan::NoTime.into()),
             Some(after) => now.checked_add(after).map(|at| Deadline { at: to_micros(at), after }),
             None => None,
         };
         reopen.deadline = deadline.map(|deadline| deadline.at);
-        let skips = retrier.skip.is_some();
-        Ok((Waiting::reopened(found, plan, claim, (reopen, skips), (deadline, to_micros(now))), false))
+        let begins = (deadline, to_micros(now));
+        Ok(Next::Generation(Waiting::reopened(found, plan, claim, (reopen, skips), begins)))
+    }
+}
+
+/// The plan that a run is tried again with.
+struct Plans {
+    plan: CheckedPlan,
+    /// It is not the one that is stored, if only in its policies: it counts from now on, and is stored.
+    changed: bool,
+    /// How many steps it has in common with that, if it is another one.
+    replaced: Option<usize>,
+}
+
+impl Plans {
+    fn of(
+        brought: Option<Plan>,
+        found: &FoundRun,
+        (on_mismatch, skips): (OnMismatch, bool),
+    ) -> Result<Self, PlanError> {
+        let run_id = found.record.run_id.clone();
+        let Some(plan) = brought else {
+            if let Some(reason) = found.plan.cannot_go_on() {
+                let fault = match skips {
+                    true => RetryFault::NeedsPlanToSkip { reason },
+                    false => RetryFault::NeedsPlan { reason },
+                };
+                return Err(PlanError::NotRetried { run_id, fault });
+            }
+            return Ok(Self {
+                plan: CheckedPlan::new(found.plan.to_plan())?,
+                changed: false,
+                replaced: None,
+            });
+        };
+        let plan = with_inputs_of(plan, &found.plan)?;
+        let differences = found.plan.differences(plan.record());
+        if !differences.is_empty() && on_mismatch == OnMismatch::Refuse {
+            return Err(PlanError::PlanMismatch { run_id, differences });
+        }
+        let changed = *plan.record() != found.plan;
+        Ok(Self { plan, changed, replaced: (!differences.is_empty()).then(|| same_steps(&differences)) })
     }
 }
 
@@ -272,7 +317,7 @@ impl Waiting {
         plan: Arc<CheckedPlan>,
         claim: Claim,
         (reopen, skips): (Reopen, bool),
-        (deadline, now): (Option<Deadline>, std::time::SystemTime),
+        (deadline, now): (Option<Deadline>, SystemTime),
     ) -> Self {
         let FoundRun { record, mut outputs, mut skipped, signals, .. } = found;
         outputs.truncate(reopen.from);
@@ -305,7 +350,10 @@ impl Handler<RetryRun> for ExecutionOrchestrator {
         let (outcome, outcome_reply) = oneshot::channel();
         let (named, mut name) = oneshot::channel();
         let (skip, outcomes) = (None, vec![outcome]);
-        self.retry_run(Retrier { retry, skip, named: Some(named), accepted, outcomes, was_held: false }, ctx);
+        self.retry_run(
+            Retrier { retry, skip, named: Some(named), accepted, outcomes, withdrawn: false },
+            ctx,
+        );
         Box::pin(async move {
             accepted_reply.await.unwrap_or(Err(PlanError::Stopped))?;
             Ok(RunHandle::new(name.try_recv().unwrap_or(run_id), outcome_reply))
@@ -325,7 +373,7 @@ impl ExecutionOrchestrator {
         let (accepted, answer) = oneshot::channel();
         let retry = RetryRun::new(run_id.clone());
         let (skip, outcomes) = (Some(step_id), Vec::new());
-        self.retry_run(Retrier { retry, skip, named: None, accepted, outcomes, was_held: false }, ctx);
+        self.retry_run(Retrier { retry, skip, named: None, accepted, outcomes, withdrawn: false }, ctx);
         actix::spawn(async move {
             let _ = reply.send(match answer.await.unwrap_or(Err(PlanError::Stopped)) {
                 Ok(()) => Ok(ResolveOutcome::Resolved),

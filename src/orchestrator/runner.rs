@@ -290,10 +290,7 @@ impl Runner {
     pub(super) async fn serve(&mut self, request: Request) -> Result<Option<Flow>, PlanError> {
         let at = self.watch.at.get();
         match request {
-            Request::Reopen(retrier) if at.state == RunState::Held => {
-                self.watch.retriers.borrow_mut().push(*retrier);
-                Err(left(self.scope.run_id.clone(), at.state, "it is tried again"))
-            }
+            Request::Reopen(retrier) if at.state == RunState::Held => Box::pin(self.reopen(*retrier)).await,
             Request::Reopen(retrier) => {
                 retrier.too_late(at.state);
                 Ok(None)

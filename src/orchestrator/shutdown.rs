@@ -9,6 +9,7 @@ use super::messages::{Shutdown, ShutdownReport};
 use super::outcome::{SHUT_DOWN, left};
 use super::runner::Outcome;
 use super::slots::{Active, Place};
+use super::waiting::Waiting;
 use super::watch::{Leaving, Request};
 use crate::limits::{DROP_DRAIN, STOP_GRACE};
 use crate::run::{RunId, RunState};
@@ -103,10 +104,11 @@ impl ExecutionOrchestrator {
             self.tickets.iter().map(|(run_id, ticket)| (*ticket, run_id.clone())).collect();
         waiting.sort_unstable_by(|a, b| b.cmp(a));
         for (ticket, run_id) in waiting {
-            if let Some(waiting) = self.waiting.get(&ticket).filter(|waiting| stands_aside(waiting.at.state))
-            {
+            let held = |waiting: &Waiting| waiting.was_held.as_ref().map(|held| held.at.state);
+            let aside = |waiting| held(waiting).unwrap_or(waiting.at.state);
+            if let Some(state) = self.waiting.get(&ticket).map(aside).filter(|state| stands_aside(*state)) {
                 // It is about to.
-                let left = left(run_id, waiting.at.state, SHUT_DOWN);
+                let left = left(run_id, state, SHUT_DOWN);
                 self.refuse(ticket, left);
                 continue;
             }
@@ -127,6 +129,8 @@ impl ExecutionOrchestrator {
             }
             drop(self.cancel(&run_id, ctx));
         }
+        // What was held before it was refused is held again, and left like that.
+        self.advance(ctx);
     }
 
     /// These runs are left as they are stored.

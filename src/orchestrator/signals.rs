@@ -186,6 +186,9 @@ impl ExecutionOrchestrator {
             && let Some(waiting) = self.waiting.get_mut(ticket)
         {
             signals.into_iter().for_each(|signal| waiting.signals.keep(signal));
+        } else if self.unsettled.contains(run_id) {
+            // It may have been looked up before they were stored.
+            self.told.entry(run_id.clone()).or_default().extend(signals);
         }
     }
 }

@@ -133,11 +133,12 @@ impl ExecutionOrchestrator {
     /// Gives a run a task of its own: with a slot and what it sent first, or aside.
     pub(crate) fn launch(
         &mut self,
-        waiting: Waiting,
+        mut waiting: Waiting,
         slot: Option<Option<Sent>>,
         gate: Gate,
         ctx: &mut Context<Self>,
     ) {
+        waiting.take_over();
         let run_id = waiting.run_id;
         let report = self.links.progress_reporter(run_id.clone());
         let plan = Arc::clone(&waiting.plan);

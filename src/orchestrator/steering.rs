@@ -26,6 +26,11 @@ impl ExecutionOrchestrator {
         if let Some(ticket) = self.tickets.get(&run_id).copied()
             && let Some(waiting) = self.waiting.get_mut(&ticket)
         {
+            if self.line.is_finding(ticket) {
+                // Where it stands, memory has still to say.
+                self.to_steer.push((run_id, request));
+                return;
+            }
             let state = waiting.at.state;
             if waiting.undoing.is_some() {
                 return request.compensating();

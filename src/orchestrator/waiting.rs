@@ -55,8 +55,8 @@ pub(crate) struct Waiting {
     pub(crate) set_inputs: BTreeMap<usize, Arc<Value>>,
     /// What its generation begins with, as long as that is not stored.
     pub(crate) reopen: Option<Box<Reopen>>,
-    /// It was held here until now, and is again if it is refused.
-    pub(crate) was_held: bool,
+    /// What it was until now if it was held here, and is again if it is refused.
+    pub(crate) was_held: Option<Box<Waiting>>,
     /// Our right to run it.
     pub(crate) claim: Claim,
     /// Who is to be told that it is accepted.
@@ -98,7 +98,7 @@ impl Waiting {
             generation: 1,
             set_inputs: BTreeMap::new(),
             reopen: None,
-            was_held: false,
+            was_held: None,
             claim,
             accepted: Vec::new(),
             outcomes: Vec::new(),
@@ -107,6 +107,13 @@ impl Waiting {
             signals: KeptSignals::default(),
             posted: Vec::new(),
             rivals: Vec::new(),
+        }
+    }
+
+    /// It is accepted in its next generation, or is about to be: who waited for what it was waits for what it becomes.
+    pub(crate) fn take_over(&mut self) {
+        if let Some(held) = self.was_held.take() {
+            self.outcomes.extend(held.outcomes);
         }
     }
 

@@ -15,6 +15,7 @@ use super::kept_signals::KeptSignals;
 use super::machine::Position;
 use super::messages::{PauseOutcome, ResumeOutcome, RetryOutcome};
 use super::retrying::Retrier;
+use super::waiting::Waiting;
 use crate::memory::KeptSignal;
 use crate::run::{RunState, StepFailure, Undoing};
 
@@ -93,8 +94,8 @@ pub(crate) struct Watch {
     pub(crate) cancels: RefCell<Vec<oneshot::Sender<Cancelled>>>,
     /// Who is to be told that the run is accepted, while that has still to be stored.
     accepts: RefCell<Vec<oneshot::Sender<Result<(), PlanError>>>>,
-    /// Who tries it again, once it is left for that.
-    pub(crate) retriers: RefCell<Vec<Retrier>>,
+    /// What it is to be in its next generation, once it is left for that.
+    pub(crate) reopened: RefCell<Option<Box<Waiting>>>,
     requests: RefCell<VecDeque<Request>>,
     poke: Notify,
     /// The signals that are kept for it.
@@ -114,7 +115,7 @@ impl Watch {
             leaving: Cell::new(Leaving::No),
             cancels: RefCell::default(),
             accepts,
-            retriers: RefCell::default(),
+            reopened: RefCell::default(),
             requests: RefCell::default(),
             poke: Notify::new(),
             signals: RefCell::default(),
@@ -146,6 +147,15 @@ impl Watch {
     pub(crate) fn ask(&self, request: Request) {
         self.requests.borrow_mut().push_back(request);
         self.poke.notify_one();
+    }
+
+    /// The run is cancelled: whoever wanted it to be tried again before comes to nothing with it.
+    pub(crate) fn withdraw_retries(&self) {
+        for request in self.requests.borrow_mut().iter_mut() {
+            if let Request::Reopen(retrier) = request {
+                retrier.withdrawn = true;
+            }
+        }
     }
 
     /// Whether there is a request.

@@ -48,6 +48,7 @@ mod plan_files;
 mod plans;
 mod recovery;
 mod repair;
+mod repair_held;
 mod retention;
 #[cfg(feature = "sqlite")]
 mod retention_sqlite;

@@ -100,15 +100,25 @@ impl<W: World> Bench<W> {
         memory: ProjectMemory,
         configure: impl FnOnce(ExecutionOrchestrator) -> ExecutionOrchestrator,
     ) -> Actors {
+        self.live_with(memory, self.registry().start(), configure)
+    }
+
+    /// The same, with an allocator of the test's own.
+    pub fn live_with(
+        &self,
+        memory: ProjectMemory,
+        allocator: impl Into<Recipient<Resolve>>,
+        configure: impl FnOnce(ExecutionOrchestrator) -> ExecutionOrchestrator,
+    ) -> Actors {
         let (bus, memory) = (EventBus::new().start(), memory.clock(self.clock.clone()).start());
-        let orchestrator = ExecutionOrchestrator::new(bus.clone(), memory.clone(), self.registry().start());
+        let orchestrator = ExecutionOrchestrator::new(bus.clone(), memory.clone(), allocator);
         let orchestrator = configure(orchestrator.clock(self.clock.clone()).random(|| 1.0)).start();
         Actors { orchestrator, bus, memory }
     }
 
     /// `work` takes so many seconds; `call` too, and fails while the service is down; `refuse` fails for good; `verify` answers
     /// what it is told to.
-    fn registry(&self) -> RegistryAllocator {
+    pub fn registry(&self) -> RegistryAllocator {
         let (service, began, clock) = (self.service.clone(), self.began, self.clock.clone());
         let call = move |may_fail: bool| {
             let (service, clock) = (service.clone(), clock.clone());
@@ -160,6 +170,10 @@ impl<W: World> Bench<W> {
             .register("verify", verify)
             .register("refuse", || async { Err::<(), _>(StepError::fatal("no such customer")) })
             .register("block", block)
+    }
+
+    pub fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     pub fn now(&self) -> SystemTime {

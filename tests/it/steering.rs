@@ -394,9 +394,10 @@ fn not_retried(error: &PlanError) -> String {
     match error {
         PlanError::NotRetried { fault: RetryFault::State(state), .. } => format!("NotRetried({state})"),
         PlanError::NotRetried { fault: RetryFault::Undone, .. } => "NotRetried(undone)".to_owned(),
-        PlanError::NotRetried { fault: RetryFault::NeedsPlan { .. }, .. } => {
-            "NotRetried(needs its plan)".to_owned()
-        }
+        PlanError::NotRetried {
+            fault: RetryFault::NeedsPlan { .. } | RetryFault::NeedsPlanToSkip { .. },
+            ..
+        } => "NotRetried(needs its plan)".to_owned(),
         other => format!("{other:?}"),
     }
 }

@@ -965,7 +965,89 @@ async fn a_condition_is_looked_at_before_a_wait_begins<W: World>() {
     bench.bury(actors).await;
 }
 
+/// A memory that is slow: to store signals, and to tell what it has found.
+struct SlowMemory(Addr<ProjectMemory>);
+
+impl Actor for SlowMemory {
+    type Context = Context<Self>;
+}
+
+/// Passes messages on, before or behind so many seconds.
+macro_rules! slow_memory {
+    ($($message:ty, $before:literal, $behind:literal;)*) => {$(
+        impl Handler<$message> for SlowMemory {
+            type Result = ResponseFuture<<$message as Message>::Result>;
+
+            fn handle(&mut self, message: $message, _: &mut Self::Context) -> Self::Result {
+                let memory = self.0.clone();
+                let at_once = $before == 0;
+                let mut message = Some(message);
+                let sent = if at_once { message.take().map(|message| memory.send(message)) } else { None };
+                Box::pin(async move {
+                    let request = match sent {
+                        Some(request) => request,
+                        None => {
+                            tokio::time::sleep(Duration::from_secs($before)).await;
+                            memory.send(message.unwrap())
+                        }
+                    };
+                    let answer = request.await.unwrap();
+                    if $behind > 0 {
+                        tokio::time::sleep(Duration::from_secs($behind)).await;
+                    }
+                    answer
+                })
+            }
+        }
+    )*};
+}
+
+slow_memory! {
+    Attach, 0, 0;
+    Box<Commit>, 0, 0;
+    FindRun, 0, 10;
+    GetRun, 0, 0;
+    ListBreakers, 0, 0;
+    ListRuns, 0, 0;
+    ListUnfinished, 0, 0;
+    RecordBreaker, 0, 0;
+    RecordSignal, 10, 0;
+}
+
+/// Actors that find a run in ten seconds, and store a signal in as many.
+pub fn slow_memory<W: World>(
+    bench: &Bench<W>,
+    store: impl Store,
+    configure: impl FnOnce(ExecutionOrchestrator) -> ExecutionOrchestrator,
+) -> Actors {
+    let memory = ProjectMemory::with_store(store).clock(bench.clock()).start();
+    let (bus, slow) = (EventBus::new().start(), SlowMemory(memory.clone()).start());
+    let orchestrator = ExecutionOrchestrator::new(bus.clone(), slow, bench.registry().start());
+    let orchestrator = configure(orchestrator.clock(bench.clock())).start();
+    Actors { orchestrator, bus, memory }
+}
+
+async fn a_signal_that_is_stored_while_its_run_is_looked_up_is_not_missed<W: World>() {
+    let bench = Bench::<W>::new();
+    // The result of the first step is what cannot be stored.
+    let actors = slow_memory(&bench, FaultyStore::new(bench.store().await, Fault::Fail, 2), plain);
+    let plan = || ExecutePlan::new([work("s", 5), go("t")]).run_id("a");
+    // It is looked up for ten seconds.
+    let run = submit_plan(&actors, plan()).await;
+    seconds(1).await;
+    let sent = actors.orchestrator.send(Signal::new(run_id("a"), "go").payload(7));
+    assert!(matches!(run.await, Err(PlanError::Memory { .. })));
+    // The signal comes behind what memory reads now, and before it tells that.
+    let again = actors.orchestrator.send(plan());
+    quiet().await;
+    assert_eq!(kept(&actors, "a").await, []);
+    assert_eq!(sent.await.unwrap().unwrap(), SignalOutcome::Received);
+    assert_eq!(again.await.unwrap().unwrap(), [json!("s done"), json!(7)]);
+    bench.bury(actors).await;
+}
+
 frozen! {
+    a_signal_that_is_stored_while_its_run_is_looked_up_is_not_missed
     a_sleep_ends_at_its_time_to_the_moment
     a_sleep_until_a_time_ends_then_and_one_that_has_passed_at_once
     a_plan_of_nothing_but_waits_completes

@@ -38,7 +38,11 @@ fn unpause(at: Position) -> Option<Decision> {
     let state = match at.state {
         RunState::Paused => RunState::Queued,
         RunState::Stopping if !at.expired => return None,
-        state @ (RunState::Queued | RunState::Running | RunState::Stopping) if at.pausing => state,
+        state @ (RunState::Queued | RunState::Running | RunState::Stopping | RunState::Held)
+            if at.pausing =>
+        {
+            state
+        }
         _ => return None,
     };
     let to = Position { state, pausing: false, ..at };
