@@ -469,7 +469,7 @@ async fn what_was_stored_relaxed_is_flushed_once_whatever_is_collected_meanwhile
         let memory = ProjectMemory::with_store(store).start();
         let mut relaxed = accept("a", 0, RunState::Completed);
         relaxed.durability = Some(Durability::Relaxed);
-        memory.send(Box::new(relaxed)).await.unwrap().unwrap();
+        memory.send(relaxed).await.unwrap().unwrap();
         memory.send(Collect::by(Retention::new().keep_versions(1))).await.unwrap().unwrap();
         if paid {
             // One that is flushed at once flushes what came before.
