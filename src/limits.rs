@@ -290,3 +290,11 @@ pub const MAX_PAGE: usize = 1_000;
 
 /// Signals that are kept for a run, sent before a step waited for them. More are not a message but a stream.
 pub const MAX_SIGNALS: usize = 100;
+
+/// Largest payload of a signal, in bytes of JSON. It is a decision, or an answer; what is larger belongs into a file or an object
+/// store, with its name as the payload.
+pub const MAX_SIGNAL_BYTES: usize = 1024 * 1024;
+
+/// Most bytes of JSON of all signals together that are kept for a run. Whoever takes the run up reads them all, and holds them until
+/// they are taken: as much as one output.
+pub const MAX_SIGNALS_BYTES: usize = MAX_OUTPUT_BYTES;

@@ -35,7 +35,7 @@ pub use messages::{
     Put, ReadHistory, RecordBreaker,
 };
 pub use retention::{Collected, Retention};
-pub use signal::{KeptSignal, RecordSignal};
+pub use signal::{KeptSignal, RecordSignal, SignalUsage};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{LockHolder, OpenError, SqliteStore};
 #[cfg(any(test, feature = "sqlite", feature = "testing"))]

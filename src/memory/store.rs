@@ -4,7 +4,7 @@ use super::commit::Commit;
 use super::error::{MemoryError, StoreError};
 use super::messages::{Put, RecordBreaker};
 use super::retention::{Collected, Retention};
-use super::signal::{KeptSignal, RecordSignal};
+use super::signal::{KeptSignal, RecordSignal, SignalUsage};
 use crate::artifact::Artifact;
 use crate::event::Event;
 use crate::plan::{Output, PlanRecord};
@@ -96,7 +96,7 @@ pub trait Store: Reader {
     fn record_breaker(&mut self, change: RecordBreaker, at: SystemTime) -> Result<Vec<Event>, MemoryError>;
 
     /// Keeps a signal for a run, and answers with it and with its event, as that is stored. The signal's number is that of the
-    /// event. How many a run may keep was checked before.
+    /// event. How many a run may keep, and how large they may be, was checked before.
     ///
     /// # Errors
     /// [`MemoryError::UnknownRun`]: nothing is written. The store failed: it is unknown whether it is stored.
@@ -239,6 +239,15 @@ pub trait Reader: Send + 'static {
     /// The store failed.
     fn signals(&self, run_id: &RunId) -> Result<Vec<KeptSignal>, StoreError>;
 
+    /// Tells how many signals are kept for a run, and how many bytes of JSON their payloads have: asked before each new one. The
+    /// default reads them; a store that can tell without should.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn signal_usage(&self, run_id: &RunId) -> Result<SignalUsage, StoreError> {
+        Ok(SignalUsage::of(&self.signals(run_id)?))
+    }
+
     /// Reads what is stored of circuit breakers, in the order of their names.
     ///
     /// # Errors
@@ -293,6 +302,9 @@ macro_rules! delegate_reader {
                 signals(
                     run_id: &$crate::run::RunId
                 ) -> Result<Vec<$crate::memory::KeptSignal>, $crate::memory::StoreError>;
+                signal_usage(
+                    run_id: &$crate::run::RunId
+                ) -> Result<$crate::memory::SignalUsage, $crate::memory::StoreError>;
                 breakers() -> Result<Vec<$crate::resilience::BreakerRecord>, $crate::memory::StoreError>;
                 events(
                     after: u64, limit: usize

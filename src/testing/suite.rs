@@ -43,6 +43,7 @@ macro_rules! store_conformance {
                 a_generation_of_an_unknown_run_is_refused_alone
                 what_is_in_doubt_is_kept
                 signals_are_kept_until_they_are_taken
+                what_signals_take_is_told
                 a_signal_to_an_unknown_run_is_refused_alone
                 signals_of_a_batch_that_was_not_ended_are_all_or_nothing
                 what_was_skipped_is_known
