@@ -241,6 +241,13 @@ pub const MAX_BATCH: usize = 512;
 /// Rows that memory has a store look at in one batch of [`Collect`](crate::Collect): a few milliseconds, for which commits wait.
 pub const COLLECT_ROWS: usize = 500;
 
+/// Numbers of versions to keep for which a store remembers which keys it has looked at. Of more at a time the others wait.
+pub const COLLECT_PASSES: usize = 8;
+
+/// Keys that a store remembers for each of these numbers, because they have been written to since. With more it looks at all once
+/// more.
+pub const COLLECT_WRITTEN: usize = 20_000;
+
 /// The pause after such a batch, while there is more and nobody waits for it: the store belongs to the commits for most of the time.
 pub const COLLECT_PAUSE: Duration = Duration::from_millis(10);
 

@@ -13,6 +13,7 @@ mod found;
 mod kept;
 mod messages;
 mod outlet;
+mod passes;
 mod read;
 mod retention;
 mod signal;

@@ -15,7 +15,8 @@ use crate::run::{Durability, RunId, RunRecord};
 /// Where memory keeps things. One actor owns a store, so calls never overlap.
 ///
 /// Names, keys, sizes and access rights are checked before a store is asked. `testing::store_conformance!` (feature
-/// `testing`) checks a store of your own against everything that is promised here.
+/// `testing`) checks a store of your own against everything that is promised here, but for what [`collect`](Self::collect) removes:
+/// a store may keep everything. One that does not is checked by `testing::retention_conformance!` too.
 ///
 /// # What an implementation promises
 ///
@@ -107,11 +108,13 @@ pub trait Store: Reader {
     ) -> Result<(KeptSignal, Vec<Event>), MemoryError>;
 
     /// Removes some of what `retention` does not keep at the time `now`, as [`Retention`] says, and answers how much, and whether
-    /// there may be more. It looks at `limit` rows, or whatever the store counts, at most: the commits that come next wait for it.
+    /// there may be more. It looks at `limit` rows, or whatever the store counts, at most, and each run and each version that it
+    /// removes is one: the commits that come next wait for it.
     ///
-    /// It is in a batch of its own, which stores nothing else. Calls follow each other until there is no more; a store may remember where it was. Events go
-    /// from the front only, so that those that are kept have no gap, and a run only when all its events have gone. The default
-    /// is a store that keeps everything.
+    /// It is in a batch of its own, which stores nothing else. Calls follow each other until there is no more; a store may remember
+    /// where it was. Between them may come writes, and calls by another retention: when there is no more, all that was there at the
+    /// first call has been looked at. Events go from the front only, so that those that are kept have no gap, and a run only when
+    /// all its events have gone. The default is a store that keeps everything.
     ///
     /// # Errors
     /// The store failed; whether anything was removed is unknown. What must stay is there either way.

@@ -6,6 +6,7 @@ use super::commit::{Commit, NewArtifact, NewRun, Reopen, RunUpdate, StepOutput, 
 use super::error::{MemoryError, StoreError};
 use super::kept::{Content, Kept, Keys, Meta, Other};
 use super::messages::{Put, RecordBreaker};
+use super::passes::Passes;
 use super::retention::{Collected, Retention};
 use super::signal::{KeptSignal, RecordSignal, SignalUsage, Signals};
 use super::store::{Reader, Store};
@@ -36,8 +37,8 @@ pub struct VolatileStore {
     breakers: BTreeMap<Arc<str>, BreakerRecord>,
     /// The last events, the oldest first.
     pub(super) events: VecDeque<Event>,
-    /// The last key whose versions were counted, while not all have been.
-    pub(super) counted: Option<(Project, String)>,
+    /// Which keys were looked at for old versions, while not all have been.
+    pub(super) passes: Passes<(Project, String)>,
 }
 
 #[derive(Debug)]
@@ -226,6 +227,7 @@ impl Store for VolatileStore {
             run.signals.take(taken);
         }
         let (ids, at) = Ids::at(at);
+        self.note(&project, output.as_ref(), &artifacts);
         if output.is_some() || !artifacts.is_empty() {
             let keys = self.projects.entry(project).or_default();
             let new = |content| Kept::new(ids.make(), at, Some(run_id.clone()), content);
@@ -267,6 +269,7 @@ impl Store for VolatileStore {
     fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, MemoryError> {
         let (project, key) = (put.project().clone(), put.key().to_owned());
         let (artifact_type, meta, data) = put.into_parts();
+        self.note_key(&project, &key);
         let other = Other { artifact_type, meta: Meta::Free(meta), data };
         let kept = Kept::new(uuid_at(at), at, None, Content::Other(Box::new(other)));
         let keys = self.projects.entry(project.clone()).or_default();
