@@ -156,7 +156,7 @@ pub use memory::{
     Access, Attach, Claim, Collect, Collected, Commit, Committed, Delete, FindRun, FoundRun, Get, GetOutputs,
     GetRun, KeptSignal, ListBreakers, ListKeys, ListRuns, ListUnfinished, ListVersions, MemoryError,
     NewArtifact, NewRun, Operation, ProjectMemory, Put, ReadHistory, Reader, RecordBreaker, RecordSignal,
-    Reopen, Retention, RunUpdate, StepOutput, Store, StoreError, VolatileStore,
+    Reopen, Retention, RunUpdate, SignalUsage, StepOutput, Store, StoreError, VolatileStore,
 };
 #[cfg(feature = "sqlite")]
 pub use memory::{LockHolder, OpenError, SqliteStore};

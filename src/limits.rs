@@ -241,6 +241,13 @@ pub const MAX_BATCH: usize = 512;
 /// Rows that memory has a store look at in one batch of [`Collect`](crate::Collect): a few milliseconds, for which commits wait.
 pub const COLLECT_ROWS: usize = 500;
 
+/// Numbers of versions to keep for which a store remembers which keys it has looked at. Of more at a time the others wait.
+pub const COLLECT_PASSES: usize = 8;
+
+/// Keys that a store remembers for each of these numbers, because they have been written to since. With more it looks at all once
+/// more.
+pub const COLLECT_WRITTEN: usize = 20_000;
+
 /// The pause after such a batch, while there is more and nobody waits for it: the store belongs to the commits for most of the time.
 pub const COLLECT_PAUSE: Duration = Duration::from_millis(10);
 
@@ -290,3 +297,11 @@ pub const MAX_PAGE: usize = 1_000;
 
 /// Signals that are kept for a run, sent before a step waited for them. More are not a message but a stream.
 pub const MAX_SIGNALS: usize = 100;
+
+/// Largest payload of a signal, in bytes of JSON. It is a decision, or an answer; what is larger belongs into a file or an object
+/// store, with its name as the payload.
+pub const MAX_SIGNAL_BYTES: usize = 1024 * 1024;
+
+/// Most bytes of JSON of all signals together that are kept for a run. Whoever takes the run up reads them all, and holds them until
+/// they are taken: as much as one output.
+pub const MAX_SIGNALS_BYTES: usize = MAX_OUTPUT_BYTES;

@@ -176,8 +176,8 @@ impl Engine {
     /// Sends a signal to a run; see [`Signal`].
     ///
     /// # Errors
-    /// [`ControlError::UnknownRun`], [`ControlError::NotHere`], [`ControlError::InvalidSignal`], too many are kept already, or
-    /// memory failed.
+    /// [`ControlError::UnknownRun`], [`ControlError::NotHere`], [`ControlError::InvalidSignal`], too many are kept already, or too
+    /// large ones, or memory failed.
     pub async fn signal(&self, signal: Signal) -> Result<SignalOutcome, ControlError> {
         self.orchestrator.send(signal).await?
     }

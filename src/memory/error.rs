@@ -5,7 +5,9 @@ use actix::MailboxError;
 
 use super::access::Operation;
 use crate::id::IdFault;
-use crate::limits::{MAX_ARTIFACT_BYTES, MAX_JSON_DEPTH, MAX_META_BYTES, MAX_SIGNALS};
+use crate::limits::{
+    MAX_ARTIFACT_BYTES, MAX_JSON_DEPTH, MAX_META_BYTES, MAX_SIGNAL_BYTES, MAX_SIGNALS, MAX_SIGNALS_BYTES,
+};
 use crate::project::Project;
 use crate::run::{RunId, RunState};
 
@@ -84,6 +86,33 @@ pub enum MemoryError {
         run_id: RunId,
         /// How many it keeps.
         kept: usize,
+    },
+    /// The signals that are kept for the run already, and this one, would have more than [`MAX_SIGNALS_BYTES`] together.
+    #[error(
+        "run {run_id} keeps signals of {kept} bytes that nothing has waited for, and this one has {bytes}; no more than \
+         {MAX_SIGNALS_BYTES} are kept"
+    )]
+    SignalsTooLarge {
+        /// The run.
+        run_id: RunId,
+        /// How many bytes of JSON those that it keeps have.
+        kept: usize,
+        /// How many this one has.
+        bytes: usize,
+    },
+    /// What a signal brings has more than [`MAX_SIGNAL_BYTES`] of JSON.
+    #[error("what the signal {name:?} brings has {bytes} bytes of JSON, more than {MAX_SIGNAL_BYTES}")]
+    SignalTooLarge {
+        /// The signal's name.
+        name: String,
+        /// The size in bytes.
+        bytes: usize,
+    },
+    /// What a signal brings nests deeper than [`MAX_JSON_DEPTH`].
+    #[error("what the signal {name:?} brings nests deeper than {MAX_JSON_DEPTH} levels")]
+    SignalTooDeep {
+        /// The signal's name.
+        name: String,
     },
     /// Somebody else over the same memory runs this run, or is about to.
     #[error("run {run_id} is held by somebody else over the same memory")]

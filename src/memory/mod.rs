@@ -13,6 +13,7 @@ mod found;
 mod kept;
 mod messages;
 mod outlet;
+mod passes;
 mod read;
 mod retention;
 mod signal;
@@ -35,7 +36,7 @@ pub use messages::{
     Put, ReadHistory, RecordBreaker,
 };
 pub use retention::{Collected, Retention};
-pub use signal::{KeptSignal, RecordSignal};
+pub use signal::{KeptSignal, RecordSignal, SignalUsage};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{LockHolder, OpenError, SqliteStore};
 #[cfg(any(test, feature = "sqlite", feature = "testing"))]

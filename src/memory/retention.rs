@@ -86,6 +86,9 @@ impl Retention {
     }
 
     /// Keeps events for so long after they happened, also those of runs that are kept longer or that are not finished.
+    ///
+    /// Events go from the front only, in the order of their numbers. One whose time is in the future, since the clock was ahead
+    /// when it was stored, keeps all those behind it until it is too old itself.
     #[must_use]
     pub fn keep_events_for(mut self, time: Duration) -> Self {
         self.keep_events_for = Some(time);

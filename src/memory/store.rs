@@ -4,7 +4,7 @@ use super::commit::Commit;
 use super::error::{MemoryError, StoreError};
 use super::messages::{Put, RecordBreaker};
 use super::retention::{Collected, Retention};
-use super::signal::{KeptSignal, RecordSignal};
+use super::signal::{KeptSignal, RecordSignal, SignalUsage};
 use crate::artifact::Artifact;
 use crate::event::Event;
 use crate::plan::{Output, PlanRecord};
@@ -15,7 +15,8 @@ use crate::run::{Durability, RunId, RunRecord};
 /// Where memory keeps things. One actor owns a store, so calls never overlap.
 ///
 /// Names, keys, sizes and access rights are checked before a store is asked. `testing::store_conformance!` (feature
-/// `testing`) checks a store of your own against everything that is promised here.
+/// `testing`) checks a store of your own against everything that is promised here, but for what [`collect`](Self::collect) removes:
+/// a store may keep everything. One that does not is checked by `testing::retention_conformance!` too.
 ///
 /// # What an implementation promises
 ///
@@ -96,7 +97,7 @@ pub trait Store: Reader {
     fn record_breaker(&mut self, change: RecordBreaker, at: SystemTime) -> Result<Vec<Event>, MemoryError>;
 
     /// Keeps a signal for a run, and answers with it and with its event, as that is stored. The signal's number is that of the
-    /// event. How many a run may keep was checked before.
+    /// event. How many a run may keep, and how large they may be, was checked before.
     ///
     /// # Errors
     /// [`MemoryError::UnknownRun`]: nothing is written. The store failed: it is unknown whether it is stored.
@@ -107,11 +108,13 @@ pub trait Store: Reader {
     ) -> Result<(KeptSignal, Vec<Event>), MemoryError>;
 
     /// Removes some of what `retention` does not keep at the time `now`, as [`Retention`] says, and answers how much, and whether
-    /// there may be more. It looks at `limit` rows, or whatever the store counts, at most: the commits that come next wait for it.
+    /// there may be more. It looks at `limit` rows, or whatever the store counts, at most, and each run and each version that it
+    /// removes is one: the commits that come next wait for it.
     ///
-    /// It is in a batch of its own, which stores nothing else. Calls follow each other until there is no more; a store may remember where it was. Events go
-    /// from the front only, so that those that are kept have no gap, and a run only when all its events have gone. The default
-    /// is a store that keeps everything.
+    /// It is in a batch of its own, which stores nothing else. Calls follow each other until there is no more; a store may remember
+    /// where it was. Between them may come writes, and calls by another retention: when there is no more, all that was there at the
+    /// first call has been looked at. Events go from the front only, so that those that are kept have no gap, and a run only when
+    /// all its events have gone. The default is a store that keeps everything.
     ///
     /// # Errors
     /// The store failed; whether anything was removed is unknown. What must stay is there either way.
@@ -239,6 +242,15 @@ pub trait Reader: Send + 'static {
     /// The store failed.
     fn signals(&self, run_id: &RunId) -> Result<Vec<KeptSignal>, StoreError>;
 
+    /// Tells how many signals are kept for a run, and how many bytes of JSON their payloads have: asked before each new one. The
+    /// default reads them; a store that can tell without should.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn signal_usage(&self, run_id: &RunId) -> Result<SignalUsage, StoreError> {
+        Ok(SignalUsage::of(&self.signals(run_id)?))
+    }
+
     /// Reads what is stored of circuit breakers, in the order of their names.
     ///
     /// # Errors
@@ -293,6 +305,9 @@ macro_rules! delegate_reader {
                 signals(
                     run_id: &$crate::run::RunId
                 ) -> Result<Vec<$crate::memory::KeptSignal>, $crate::memory::StoreError>;
+                signal_usage(
+                    run_id: &$crate::run::RunId
+                ) -> Result<$crate::memory::SignalUsage, $crate::memory::StoreError>;
                 breakers() -> Result<Vec<$crate::resilience::BreakerRecord>, $crate::memory::StoreError>;
                 events(
                     after: u64, limit: usize

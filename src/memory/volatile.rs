@@ -6,8 +6,9 @@ use super::commit::{Commit, NewArtifact, NewRun, Reopen, RunUpdate, StepOutput, 
 use super::error::{MemoryError, StoreError};
 use super::kept::{Content, Kept, Keys, Meta, Other};
 use super::messages::{Put, RecordBreaker};
+use super::passes::Passes;
 use super::retention::{Collected, Retention};
-use super::signal::{KeptSignal, RecordSignal};
+use super::signal::{KeptSignal, RecordSignal, SignalUsage, Signals};
 use super::store::{Reader, Store};
 use crate::artifact::Artifact;
 use crate::event::{Event, EventKind};
@@ -36,8 +37,8 @@ pub struct VolatileStore {
     breakers: BTreeMap<Arc<str>, BreakerRecord>,
     /// The last events, the oldest first.
     pub(super) events: VecDeque<Event>,
-    /// The last key whose versions were counted, while not all have been.
-    pub(super) counted: Option<(Project, String)>,
+    /// Which keys were looked at for old versions, while not all have been.
+    pub(super) passes: Passes<(Project, String)>,
 }
 
 #[derive(Debug)]
@@ -47,7 +48,7 @@ pub(super) struct Run {
     outputs: Vec<Output>,
     /// The places of the outputs of steps that were skipped.
     skipped: Vec<usize>,
-    signals: Vec<KeptSignal>,
+    signals: Signals,
     /// When the turn of the step at its cursor came.
     turn: Option<SystemTime>,
     /// The last event that was stored before its first.
@@ -78,7 +79,7 @@ impl VolatileStore {
                 plan: new.plan,
                 outputs: Vec::new(),
                 skipped: Vec::new(),
-                signals: Vec::new(),
+                signals: Signals::default(),
                 turn: None,
                 before: self.last_seq,
                 last: None,
@@ -223,9 +224,10 @@ impl Store for VolatileStore {
         if let Some(taken) = signal
             && let Some(run) = self.runs.get_mut(&self.latest)
         {
-            run.signals.retain(|signal| signal.no != taken);
+            run.signals.take(taken);
         }
         let (ids, at) = Ids::at(at);
+        self.note(&project, output.as_ref(), &artifacts);
         if output.is_some() || !artifacts.is_empty() {
             let keys = self.projects.entry(project).or_default();
             let new = |content| Kept::new(ids.make(), at, Some(run_id.clone()), content);
@@ -259,7 +261,7 @@ impl Store for VolatileStore {
         let run = self.run_order.get(&run_id).and_then(|order| self.runs.get_mut(order));
         let Some(run) = run else { return Err(MemoryError::UnknownRun { run_id }) };
         let kept = KeptSignal::new(self.last_seq + 1, name, payload);
-        run.signals.push(kept.clone());
+        run.signals.keep(kept.clone());
         let received = EventKind::SignalReceived { signal: Arc::clone(&kept.name) };
         Ok((kept, vec![self.tell(Some(run_id), received, Ids::at(at))]))
     }
@@ -267,6 +269,7 @@ impl Store for VolatileStore {
     fn put(&mut self, put: Put, at: SystemTime) -> Result<Artifact, MemoryError> {
         let (project, key) = (put.project().clone(), put.key().to_owned());
         let (artifact_type, meta, data) = put.into_parts();
+        self.note_key(&project, &key);
         let other = Other { artifact_type, meta: Meta::Free(meta), data };
         let kept = Kept::new(uuid_at(at), at, None, Content::Other(Box::new(other)));
         let keys = self.projects.entry(project.clone()).or_default();
@@ -344,7 +347,11 @@ impl Reader for VolatileStore {
     }
 
     fn signals(&self, run_id: &RunId) -> Result<Vec<KeptSignal>, StoreError> {
-        Ok(self.run_by_id(run_id).map(|run| run.signals.clone()).unwrap_or_default())
+        Ok(self.run_by_id(run_id).map(|run| run.signals.all().to_vec()).unwrap_or_default())
+    }
+
+    fn signal_usage(&self, run_id: &RunId) -> Result<SignalUsage, StoreError> {
+        Ok(self.run_by_id(run_id).map(|run| run.signals.usage()).unwrap_or_default())
     }
 
     fn breakers(&self) -> Result<Vec<BreakerRecord>, StoreError> {

@@ -1,10 +1,15 @@
 //! What the volatile store removes of what is not kept: the same as other stores, which are larger.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::ops::Bound;
 use std::time::SystemTime;
 
+use super::commit::{NewArtifact, StepOutput};
+use super::kept::Keys;
 use super::retention::{Collected, Retention};
 use super::volatile::VolatileStore;
+use crate::artifact::task_key;
 use crate::project::Project;
 
 impl VolatileStore {
@@ -26,8 +31,9 @@ impl VolatileStore {
             (events, left) = (events + 1, left - 1);
         }
         let runs = self.remove_runs(due, &mut left);
-        let versions = retention.keep_versions.map_or(0, |keep| self.remove_versions(keep, &mut left));
-        Collected::new(runs, versions, events, left == 0)
+        let keep = retention.keep_versions;
+        let (versions, is_short) = keep.map_or((0, false), |keep| self.remove_versions(keep, &mut left));
+        Collected::new(runs, versions, events, is_short || left == 0)
     }
 
     fn last_of(&self, order: u64) -> Option<u64> {
@@ -69,36 +75,59 @@ impl VolatileStore {
         removed
     }
 
-    /// Counts the versions of the next keys, and removes the old ones.
-    fn remove_versions(&mut self, keep: u64, left: &mut usize) -> u64 {
-        let mut removed = 0;
+    /// Looks at the versions of the next keys, and removes the old ones; answers how many, and whether there may be more.
+    fn remove_versions(&mut self, keep: u64, left: &mut usize) -> (u64, bool) {
+        let (pass, projects) = (self.passes.of(keep), &mut self.projects);
+        let (turn, mut removed) = (pass.keep(), 0);
         while *left > 0 {
-            let Some((project, key)) = self.next_key() else {
-                self.counted = None;
-                break;
+            let Ok::<_, Infallible>(next) = pass.next(|passed| Ok(key_behind(projects, passed)));
+            let Some(next) = next else {
+                self.passes.forget(turn);
+                return (removed, turn != keep);
             };
             *left -= 1;
-            let keys = self.projects.get_mut(&project);
-            let trimmed = keys.map_or(0, |keys| keys.trim(&key, keep, *left));
+            let trimmed = projects.get_mut(&next.0).map_or(0, |keys| keys.trim(&next.1, turn, *left));
             *left -= trimmed;
             removed += trimmed as u64;
             if *left > 0 {
-                self.counted = Some((project, key));
+                pass.looked_at(next);
             }
         }
-        removed
+        (removed, true)
     }
 
-    /// The key behind the last that was counted.
-    fn next_key(&self) -> Option<(Project, String)> {
-        let first = |(project, keys): (&Project, &super::kept::Keys), after: Option<&str>| {
-            keys.page("", after, 1).pop().map(|key| (project.clone(), key))
-        };
-        let Some((project, after)) = &self.counted else {
-            return self.projects.iter().find_map(|entry| first(entry, None));
-        };
-        let same = self.projects.get(project).and_then(|keys| first((project, keys), Some(after)));
-        let behind = (Bound::Excluded(project), Bound::Unbounded);
-        same.or_else(|| self.projects.range::<Project, _>(behind).find_map(|entry| first(entry, None)))
+    /// What a commit stores has a version more.
+    pub(super) fn note(&mut self, project: &Project, output: Option<&StepOutput>, artifacts: &[NewArtifact]) {
+        if self.passes.is_empty() {
+            return;
+        }
+        if let Some(StepOutput { step_id, .. }) = output {
+            self.note_key(project, &task_key(step_id));
+        }
+        for NewArtifact { key, .. } in artifacts {
+            self.note_key(project, key);
+        }
     }
+
+    pub(super) fn note_key(&mut self, project: &Project, key: &str) {
+        if !self.passes.is_empty() {
+            self.passes.note(&(project.clone(), key.to_owned()));
+        }
+    }
+}
+
+/// The key behind this one, or the first.
+fn key_behind(
+    projects: &BTreeMap<Project, Keys>,
+    passed: Option<&(Project, String)>,
+) -> Option<(Project, String)> {
+    let first = |(project, keys): (&Project, &Keys), after: Option<&str>| {
+        keys.page("", after, 1).pop().map(|key| (project.clone(), key))
+    };
+    let Some((project, after)) = passed else {
+        return projects.iter().find_map(|entry| first(entry, None));
+    };
+    let same = projects.get(project).and_then(|keys| first((project, keys), Some(after)));
+    let behind = (Bound::Excluded(project), Bound::Unbounded);
+    same.or_else(|| projects.range::<Project, _>(behind).find_map(|entry| first(entry, None)))
 }

@@ -18,8 +18,8 @@ use crate::event::Event;
 use crate::id::to_micros;
 use crate::isolate::catch;
 use crate::json;
-use crate::limits::{COLLECT_ROWS, MAX_BATCH, MAX_META_BYTES, MAX_PAGE, MAX_SIGNALS};
-use crate::run::{Durability, RunId};
+use crate::limits::{COLLECT_ROWS, MAX_BATCH, MAX_META_BYTES, MAX_PAGE};
+use crate::run::Durability;
 
 /// One write. Small, since it is moved from list to list.
 pub(crate) enum Write {
@@ -85,7 +85,7 @@ impl Write {
             }
             Self::Breaker(change) => store.record_breaker(*change, at).map(Written::Committed),
             Self::Signal(signal) => {
-                check_signal(&signal.run_id, store)?;
+                check_signal(&signal, store)?;
                 store.record_signal(*signal, at).map(|signal| Written::Signal(Box::new(signal)))
             }
             Self::Collect(retention) => {
@@ -107,13 +107,12 @@ fn merge_meta(mut put: Put, store: &dyn Store) -> Result<Put, MemoryError> {
 }
 
 /// A run that is not over may be sent a signal, if it does not keep too many. One that is not known is the store's to refuse.
-fn check_signal(run_id: &RunId, store: &dyn Store) -> Result<(), MemoryError> {
-    let run_id = run_id.clone();
-    if let Some(record) = store.run(&run_id)?.filter(|record| record.state.is_final()) {
-        return Err(MemoryError::RunOver { run_id, state: record.state });
+fn check_signal(signal: &RecordSignal, store: &dyn Store) -> Result<(), MemoryError> {
+    let (bytes, run_id) = (signal.check()?, &signal.run_id);
+    if let Some(record) = store.run(run_id)?.filter(|record| record.state.is_final()) {
+        return Err(MemoryError::RunOver { run_id: run_id.clone(), state: record.state });
     }
-    let kept = store.signals(&run_id)?.len();
-    if kept >= MAX_SIGNALS { Err(MemoryError::TooManySignals { run_id, kept }) } else { Ok(()) }
+    store.signal_usage(run_id)?.check(run_id, bytes)
 }
 
 /// What became of a batch.

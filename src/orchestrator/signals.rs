@@ -14,8 +14,10 @@ use super::internal::{Happened, tell};
 use super::line::Ticket;
 use super::links::Links;
 use crate::id::{IdFault, check_id, shorten};
+use crate::json;
+use crate::limits::MAX_SIGNAL_BYTES;
 use crate::memory::{Claim, FindRun, GetRun, KeptSignal, MemoryError, RecordSignal};
-use crate::plan::{Output, OutputError};
+use crate::plan::OutputError;
 use crate::run::{RunId, RunState};
 
 /// Sends a signal to a run: what a step made with [`Step::wait_for_signal`](crate::Step::wait_for_signal) waits for.
@@ -28,8 +30,11 @@ use crate::run::{RunId, RunState};
 /// it, and not before: what is secret is not to be sent.
 ///
 /// A run that is not here is sent it too, so that it finds the signal when it is taken up again, unless somebody else over the same
-/// memory runs it: [`ControlError::NotHere`]. More than [`MAX_SIGNALS`](crate::limits::MAX_SIGNALS) are not kept for one run:
-/// [`MemoryError::TooManySignals`].
+/// memory runs it: [`ControlError::NotHere`].
+///
+/// It brings at most [`MAX_SIGNAL_BYTES`] of JSON: [`InvalidSignal::TooLarge`]. For one run no more than
+/// [`MAX_SIGNALS`](crate::limits::MAX_SIGNALS) are kept, with [`MAX_SIGNALS_BYTES`](crate::limits::MAX_SIGNALS_BYTES) together:
+/// [`MemoryError::TooManySignals`] and [`MemoryError::SignalsTooLarge`].
 ///
 /// ```
 /// use lunacore::{RunId, Signal};
@@ -63,8 +68,12 @@ impl Signal {
 
     fn check(&self) -> Result<(), InvalidSignal> {
         check_id(&self.name).map_err(|fault| InvalidSignal::Name { name: shorten(&self.name), fault })?;
-        let payload = Output::Json(Arc::clone(&self.payload)).check();
-        payload.map_err(|source| InvalidSignal::Payload { name: self.name.to_string(), source })
+        let name = || self.name.to_string();
+        if json::is_too_deep(&self.payload) {
+            return Err(InvalidSignal::Payload { name: name(), source: OutputError::TooDeep });
+        }
+        let bytes = json::size(&*self.payload);
+        if bytes > MAX_SIGNAL_BYTES { Err(InvalidSignal::TooLarge { name: name(), bytes }) } else { Ok(()) }
     }
 }
 
@@ -97,6 +106,17 @@ pub enum InvalidSignal {
         name: String,
         /// Why.
         source: OutputError,
+    },
+    /// What it brings has more than [`MAX_SIGNAL_BYTES`] of JSON.
+    #[error(
+        "what the signal {name:?} brings has {bytes} bytes of JSON, more than {MAX_SIGNAL_BYTES}; write it to a file and send the \
+         file's name"
+    )]
+    TooLarge {
+        /// The signal's name.
+        name: String,
+        /// The size in bytes.
+        bytes: usize,
     },
 }
 

@@ -1,5 +1,5 @@
 //! What every store promises, as functions that panic where one does not keep it. [`store_conformance!`](crate::store_conformance)
-//! makes a test of each.
+//! and, for what [`Store::collect`] removes, [`retention_conformance!`](crate::retention_conformance) make a test of each.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a check fails by panicking")]
 
@@ -16,13 +16,17 @@ use crate::plan::{IntoOutput, Output, PlanRecord, Step};
 use crate::project::Project;
 use crate::run::{Durability, FailureKind, RunId, RunState, StepFailure};
 
+mod batches;
 mod generations;
+mod keeping;
 mod retention;
 mod signals;
 mod steering;
 mod undoing;
 
+pub use batches::*;
 pub use generations::*;
+pub use keeping::*;
 pub use retention::*;
 pub use signals::*;
 pub use steering::*;
@@ -344,43 +348,6 @@ pub fn puts_keep_what_they_were_given<S: Store>(mut open: impl FnMut() -> S) {
         assert_eq!((&read.data, &*read.artifact_type, read.run_id), (data, "markdown", None));
         assert_eq!(Value::Object(read.meta), json!({ "n": n, "deep": { "x": [1.5] } }));
     }
-}
-
-/// Of a batch that was not ended, all is there afterwards or nothing.
-pub fn a_batch_that_was_not_ended_is_all_or_nothing<S: Store>(mut open: impl FnMut() -> S) {
-    let mut store = open();
-    commit(&mut store, 0, accepted("before", 1));
-    store.begin(Durability::Immediate).unwrap();
-    store.commit(accepted("a", 1), at(1)).unwrap();
-    store.commit(completed("a", 0, 1, "x"), at(1)).unwrap();
-    store.put(Put::new("k", "x"), at(1)).unwrap();
-    store.reopen().unwrap();
-    let there = store.run(&run_id("a")).unwrap();
-    let all = there.is_some();
-    assert!(there.is_none_or(|record| record.state == RunState::Completed));
-    assert_eq!(store.versions(&Project::default(), "k").unwrap().len(), usize::from(all));
-    assert_eq!(store.versions(&Project::default(), "task:s0").unwrap().len(), usize::from(all));
-    assert_eq!(store.last_seq().unwrap(), if all { 6 } else { 2 });
-    // And it goes on as if nothing had been.
-    let events = commit(&mut store, 2, accepted("b", 1));
-    assert_eq!(events[0].seq(), Some(if all { 7 } else { 3 }));
-}
-
-/// A view, where a store has them, reads what was stored and nothing else, also while a batch is open.
-pub fn a_view_sees_what_is_stored<S: Store>(mut open: impl FnMut() -> S) {
-    let mut store = open();
-    let Some(view) = store.reader().unwrap() else { return };
-    let events = whole_run(&mut store, "a", 2);
-    assert_eq!(view.last_seq().unwrap(), 6);
-    assert_eq!(view.events(0, ALL).unwrap(), events);
-    assert_eq!(view.run(&run_id("a")).unwrap(), store.run(&run_id("a")).unwrap());
-    assert_eq!(view.outputs(&run_id("a")).unwrap(), store.outputs(&run_id("a")).unwrap());
-    store.begin(Durability::Relaxed).unwrap();
-    store.commit(accepted("b", 1), at(1)).unwrap();
-    assert_eq!((view.run(&run_id("b")).unwrap(), view.last_seq().unwrap()), (None, 6));
-    store.end().unwrap();
-    assert!(view.run(&run_id("b")).unwrap().is_some() && view.last_seq().unwrap() == 8);
-    store.flush().unwrap();
 }
 
 /// Opening it again finds everything, and goes on with the next numbers.

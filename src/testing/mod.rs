@@ -4,8 +4,8 @@
 //!   look at what its steps did to the world.
 //! - [`SharedStore`] outlives the memory that it was given to: whoever gets it next is the process after the crash.
 //! - [`virtual_clock`] makes time go as fast as a test likes.
-//! - [`store_conformance!`](crate::store_conformance) checks a store of your own against everything that
-//!   [`Store`](crate::Store) promises.
+//! - [`store_conformance!`](crate::store_conformance) checks a store of your own against everything that every
+//!   [`Store`](crate::Store) promises, and [`retention_conformance!`](crate::retention_conformance) what it removes, if it does.
 //!
 //! ```
 //! use lunacore::testing::{Fault, FaultyStore, SharedStore};

@@ -110,11 +110,27 @@ fn a_signal_that_cannot_be_sent_is_told() {
         "error: bytes is no text: it is not UTF-8\n"
     );
     assert!(failed(&["signal", "nobody", "x"]).contains("there is no run nobody"));
+    // With its quotes one byte more than a signal may bring; and the same with --resume.
+    std::fs::write(dir.path().join("large"), "x".repeat(1024 * 1024 - 1)).unwrap();
+    let too_large = "error: what the signal \"x\" brings has 1048577 bytes of JSON, more than 1048576; write it to a file and send the \
+                     file's name\n";
+    assert_eq!(failed(&["signal", "r", "x", "--file", "large"]), too_large);
+    assert_eq!(failed(&["signal", "r", "x", "--file", "large", "--resume", "--quiet"]), too_large);
     assert_eq!(out(dir.path(), &["events"]), events);
     // One that no step waits for is kept, and changes nothing.
     let told: Value = serde_json::from_str(&out(dir.path(), &["signal", "r", "other", "--json"])).unwrap();
     assert_eq!(told, json!({ "run_id": "r", "state": "awaiting_signal", "signal": "other" }));
     assert_eq!(run_in(dir.path(), &["resume", "r", "--quiet"]).code, Some(6));
+    // But not more than so much of them.
+    std::fs::write(dir.path().join("large"), "x".repeat(1024 * 1024 - 2)).unwrap();
+    for _ in 0..15 {
+        out(dir.path(), &["signal", "r", "x", "--file", "large"]);
+    }
+    let message = failed(&["signal", "r", "x", "--file", "large"]);
+    assert!(
+        message.starts_with("error: run r keeps signals of 15728644 bytes that nothing has waited for"),
+        "{message}"
+    );
 }
 
 #[test]

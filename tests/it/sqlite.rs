@@ -716,3 +716,21 @@ async fn a_store_that_was_shut_down_is_one_file() {
     assert!(!dir.path().join("runs.db-wal").exists());
     assert_eq!(SqliteStore::open_read_only(&copy).unwrap().runs(None, 9).unwrap().len(), 1);
 }
+
+/// A run that keeps large signals is sent another as fast: none of them is read for it.
+#[actix::test]
+async fn what_is_kept_is_not_read_to_be_counted() {
+    let (_folder, path) = place();
+    let mut sqlite = SqliteStore::open(&path).unwrap();
+    store(&mut sqlite, [accept("r", 1, RunState::Running)]);
+    drop(sqlite);
+    let memory = ProjectMemory::open(&path).unwrap().start();
+    let send = |payload: &str| {
+        memory.send(RecordSignal::new(run_id("r"), Arc::from("go"), Arc::new(Value::from(payload))))
+    };
+    let first = send("first").await.unwrap().unwrap();
+    // Whoever read it would fail.
+    let changed = Connection::open(&path).unwrap().execute("UPDATE signals SET payload = '{\"broken'", []);
+    assert_eq!(changed.unwrap(), 1);
+    assert_eq!(send("second").await.unwrap().unwrap().no, first.no + 1);
+}

@@ -3,10 +3,11 @@
 //!
 //! Time is tokio's and stands still, so that every moment is known. Each test is run over each store: see `frozen!`.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use actix::prelude::*;
-use lunacore::limits::{MAX_ID_BYTES, MAX_JSON_DEPTH, MAX_OUTPUT_BYTES, MAX_SIGNALS};
+use lunacore::limits::{MAX_ID_BYTES, MAX_JSON_DEPTH, MAX_SIGNAL_BYTES, MAX_SIGNALS, MAX_SIGNALS_BYTES};
 use lunacore::testing::{Fault, FaultyStore};
 use lunacore::*;
 use serde_json::{Value, json};
@@ -519,9 +520,9 @@ async fn what_cannot_be_a_signal_is_refused<W: World>() {
             "what the signal \"go\" brings cannot be the output of a step".to_owned(),
             "the output nests deeper than 100 levels; return a flatter value, or its text".to_owned(),
         ]),
-        ("go", json!("x".repeat(MAX_OUTPUT_BYTES + 1)), vec![
-            "what the signal \"go\" brings cannot be the output of a step".to_owned(),
-            "the output has 16777217 bytes, more than 16777216; write it to a file and return the file's name".to_owned(),
+        // With its quotes.
+        ("go", json!("x".repeat(MAX_SIGNAL_BYTES - 1)), vec![
+            "what the signal \"go\" brings has 1048577 bytes of JSON, more than 1048576; write it to a file and send the file's name".to_owned(),
         ]),
     ];
     for (name, payload, expected) in cases {
@@ -547,6 +548,47 @@ async fn only_so_many_signals_are_kept<W: World>() {
     seconds(11).await;
     assert_eq!(state(&actors, "a").await, RunState::Completed);
     assert_eq!(kept(&actors, "a").await.len(), MAX_SIGNALS - 2);
+    bench.bury(actors).await;
+}
+
+async fn only_signals_of_so_many_bytes_are_kept<W: World>() {
+    let bench = Bench::<W>::new();
+    let actors = bench.live(plain).await;
+    submit(&actors, "a", [work("s", 10), go("one"), work("t", 10)]).await;
+    submit(&actors, "b", [work("s", 30)]).await;
+    let largest = "x".repeat(MAX_SIGNAL_BYTES - 2);
+    let most = MAX_SIGNALS_BYTES / MAX_SIGNAL_BYTES;
+    for _ in 0..most {
+        received(&actors, "a", "go", largest.as_str()).await;
+    }
+    let refused = signal(&actors, "a", "go", "more").await.unwrap_err();
+    let too_large = matches!(
+        &refused,
+        ControlError::Memory(MemoryError::SignalsTooLarge { kept: MAX_SIGNALS_BYTES, bytes: 6, .. })
+    );
+    assert!(too_large, "{refused:?}");
+    assert_eq!(
+        chain(&refused)[1],
+        "run a keeps signals of 16777216 bytes that nothing has waited for, and this one has 6; no more than 16777216 are kept"
+    );
+    received(&actors, "b", "go", "of another run").await;
+    // One is taken, and so there is room for another.
+    seconds(11).await;
+    received(&actors, "a", "go", "more").await;
+    assert_eq!(kept(&actors, "a").await.len(), most);
+    // What memory is asked for without an orchestrator is checked too.
+    let send = |payload: Value| {
+        actors.memory.send(RecordSignal::new(run_id("b"), Arc::from("go"), Arc::new(payload)))
+    };
+    let refused = send(json!(largest + "x")).await.unwrap();
+    assert!(
+        matches!(&refused, Err(MemoryError::SignalTooLarge { bytes, .. }) if *bytes == MAX_SIGNAL_BYTES + 1),
+        "{refused:?}"
+    );
+    let deep = (0..=MAX_JSON_DEPTH).fold(Value::Null, |value, _| json!([value]));
+    let refused = send(deep).await.unwrap();
+    assert!(matches!(refused, Err(MemoryError::SignalTooDeep { .. })), "{refused:?}");
+    assert_eq!(kept(&actors, "b").await.len(), 1);
     bench.bury(actors).await;
 }
 
@@ -1070,6 +1112,7 @@ frozen! {
     a_run_in_other_hands_takes_no_signal_from_here
     what_cannot_be_a_signal_is_refused
     only_so_many_signals_are_kept
+    only_signals_of_so_many_bytes_are_kept
     many_signals_at_once_come_each_to_its_step
     a_signal_whose_storing_fails_is_acknowledged_by_nobody
     a_signal_that_does_not_come_in_time_fails_its_step

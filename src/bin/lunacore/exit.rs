@@ -78,11 +78,17 @@ impl From<StoreError> for Failure {
 
 impl From<MemoryError> for Failure {
     fn from(error: MemoryError) -> Self {
-        let exit = match &error {
-            MemoryError::InvalidName { .. } => Exit::Invalid,
-            _ => Exit::Store,
-        };
-        Self::of(exit, &error)
+        Self::of(of_memory(&error), &error)
+    }
+}
+
+/// Memory may refuse what it was asked for, too.
+fn of_memory(error: &MemoryError) -> Exit {
+    match error {
+        MemoryError::InvalidName { .. }
+        | MemoryError::TooManySignals { .. }
+        | MemoryError::SignalsTooLarge { .. } => Exit::Invalid,
+        _ => Exit::Store,
     }
 }
 
@@ -95,7 +101,12 @@ impl From<EngineError> for Failure {
 impl From<ControlError> for Failure {
     fn from(error: ControlError) -> Self {
         let exit = match &error {
-            ControlError::Memory(_) | ControlError::Stopped => Exit::Store,
+            // It was read, and refused what it was asked for.
+            ControlError::Memory(refused) if of_memory(refused) == Exit::Invalid => {
+                return refused.clone().into();
+            }
+            ControlError::Memory(error) => of_memory(error),
+            ControlError::Stopped => Exit::Store,
             ControlError::Interrupted { .. } | ControlError::NotHere { .. } => Exit::Interrupted,
             _ => Exit::Invalid,
         };

@@ -12,11 +12,11 @@ use super::rows::{
     Read, breaker, data, integer, number, optional_text, output, output_data, record, record_columns, text,
     time,
 };
-use super::signals::signal;
+use super::signals;
 use crate::artifact::{Artifact, TASK_PREFIX, step_meta, task_result};
 use crate::event::Event;
 use crate::memory::error::{MemoryError, StoreError};
-use crate::memory::signal::KeptSignal;
+use crate::memory::signal::{KeptSignal, SignalUsage};
 use crate::memory::store::Reader;
 use crate::plan::{Output, PlanRecord};
 use crate::project::Project;
@@ -375,9 +375,11 @@ impl Reader for View {
     }
 
     fn signals(&self, run_id: &RunId) -> Result<Vec<KeptSignal>, StoreError> {
-        let Some(no) = self.number_of(run_id)? else { return Ok(Vec::new()) };
-        let sql = "SELECT run, no, name, payload FROM signals WHERE run = ?1 ORDER BY no";
-        Ok(self.all(sql, [no], SIGNALS, signal)?)
+        Ok(self.all(signals::KEPT, [run_id.as_str()], SIGNALS, signals::signal)?)
+    }
+
+    fn signal_usage(&self, run_id: &RunId) -> Result<SignalUsage, StoreError> {
+        Ok(signals::usage(&self.0, run_id)?)
     }
 
     fn breakers(&self) -> Result<Vec<BreakerRecord>, StoreError> {

@@ -3,7 +3,6 @@
 //! A run goes in the order in which runs finished, and when all its events have: so nothing that is left refers to it. What is
 //! left of it are the rows of `steps` that are artifacts, which stay where they are.
 
-use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension, Params};
@@ -11,22 +10,16 @@ use rusqlite::{Connection, OptionalExtension, Params};
 use super::error::Fault;
 use super::keys;
 use super::rows::{micros, number};
-use crate::limits::SQLITE_REMEMBERED;
+use crate::memory::passes::Passes;
 use crate::memory::retention::{Collected, Retention};
 
 /// With fewer rows a call might not come any further.
 const LEAST: usize = 4;
 
 /// Which keys may have too many versions: all of them at first, and from then on those that were written to. It is remembered
-/// for as long as the connection lives; who knows nothing looks at all keys once more.
+/// for as long as the connection lives; who knows nothing looks at all keys once more. Nothing is noted before somebody asks.
 #[derive(Debug, Default)]
-pub(super) struct Sweep {
-    /// How many versions the keys were looked through for. Nothing is noted before somebody asks.
-    keep: Option<u64>,
-    /// The last key that a pass over all has come by; `None` when it is done.
-    passed: Option<i64>,
-    written: BTreeSet<i64>,
-}
+pub(super) struct Sweep(Passes<i64>);
 
 /// What the batch that is open may do.
 #[derive(Clone, Copy)]
@@ -41,14 +34,7 @@ pub(super) struct Bounds {
 impl Sweep {
     /// A key has a version more.
     pub(super) fn note(&mut self, key_no: i64) {
-        if self.keep.is_none() {
-            return;
-        }
-        if self.written.len() >= SQLITE_REMEMBERED {
-            self.written.clear();
-            self.passed = Some(0);
-        }
-        self.written.insert(key_no);
+        self.0.note(&key_no);
     }
 
     pub(super) fn collect(
@@ -62,11 +48,10 @@ impl Sweep {
         // Half of it: new versions may come as fast as old ones go, and the others shall have their turn.
         let mut share = left.div_ceil(2);
         left -= share;
-        let versions = match retention.keep_versions {
+        let (versions, is_short) = match retention.keep_versions {
             Some(keep) => self.versions(connection, keep.max(1), &mut share)?,
-            None => 0,
+            None => (0, false),
         };
-        let is_short = retention.keep_versions.is_some() && share == 0;
         left += share;
         let until = finished_until(connection, retention, bounds.now, &mut left)?;
         let old = retention.events_until(bounds.now).map(micros);
@@ -78,35 +63,25 @@ impl Sweep {
         Ok(Collected::new(runs, versions, events, is_short || left == 0))
     }
 
-    /// Removes old versions of keys.
-    fn versions(&mut self, connection: &Connection, keep: u64, left: &mut usize) -> Result<u64, Fault> {
-        if self.keep != Some(keep) {
-            *self = Self { keep: Some(keep), passed: Some(0), written: BTreeSet::new() };
-        }
-        let mut removed = 0;
-        while let Some(passed) = self.passed
-            && *left > 0
-        {
-            let Some(key_no) = next_key(connection, passed)? else {
-                self.passed = None;
-                break;
-            };
-            let (versions, is_done) = trim(connection, key_no, keep, left)?;
-            removed += versions;
-            if is_done {
-                self.passed = Some(key_no);
-            }
-        }
+    /// Removes old versions of keys; answers how many, and whether there may be more.
+    fn versions(
+        &mut self,
+        connection: &Connection,
+        keep: u64,
+        left: &mut usize,
+    ) -> Result<(u64, bool), Fault> {
+        let pass = self.0.of(keep);
+        let (turn, mut removed) = (pass.keep(), 0);
         while *left > 0
-            && let Some(key_no) = self.written.first().copied()
+            && let Some(key_no) = pass.next(|passed| next_key(connection, passed.copied().unwrap_or(0)))?
         {
-            let (versions, is_done) = trim(connection, key_no, keep, left)?;
+            let (versions, is_done) = trim(connection, key_no, turn, left)?;
             removed += versions;
             if is_done {
-                self.written.remove(&key_no);
+                pass.looked_at(key_no);
             }
         }
-        Ok(removed)
+        Ok((removed, *left == 0 || turn != keep))
     }
 }
 

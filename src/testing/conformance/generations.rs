@@ -9,17 +9,27 @@ fn failed_run(store: &mut impl Store) -> Vec<Event> {
     let mut events = commit(store, 0, accepted("a", 3));
     events.append(&mut commit(store, 1, completed("a", 0, 3, "text")));
     events.append(&mut commit(store, 2, completed("a", 1, 3, Bytes::from_static(b"\xff\x00"))));
-    let mut failed = Commit::new(run_id("a"), Project::default(), RunUpdate::new(RunState::Failed, 2, 1));
-    failed.update.failure =
-        Some(Arc::new(StepFailure::record(FailureKind::Error, &std::io::Error::other("broken"))));
-    events.append(&mut commit(store, 3, failed));
+    events.append(&mut commit(store, 3, failed("a", 2)));
     events
 }
 
+/// The commit with which a run fails in this step.
+pub(super) fn failed(run: &str, step: usize) -> Box<Commit> {
+    ended(run, step, RunState::Failed)
+}
+
+/// The commit with which a run comes to this state, for a failure of this step.
+pub(super) fn ended(run: &str, step: usize, state: RunState) -> Box<Commit> {
+    let mut commit = Box::new(Commit::new(run_id(run), Project::default(), RunUpdate::new(state, step, 1)));
+    let failure = StepFailure::record(FailureKind::Error, &std::io::Error::other("broken"));
+    commit.update.failure = Some(Arc::new(failure));
+    commit
+}
+
 /// The first commit of the next generation.
-fn reopened(generation: u32, from: usize) -> Box<Commit> {
+pub(super) fn reopened(run: &str, generation: u32, from: usize) -> Box<Commit> {
     let update = RunUpdate::new(RunState::Running, from, 1);
-    let mut commit = Box::new(Commit::new(run_id("a"), Project::default(), update));
+    let mut commit = Box::new(Commit::new(run_id(run), Project::default(), update));
     commit.update.step.since = Some(at(10));
     commit.reopen = Some(Box::new(Reopen::new(generation, from)));
     let task_id = Some(Arc::from(format!("s{from}")));
@@ -33,7 +43,7 @@ pub fn a_generation_keeps_what_counts_and_forgets_nothing<S: Store>(mut open: im
     let mut events = failed_run(&mut store);
     let keys = ["task:s0", "task:s1", "notes"];
     let artifacts: Vec<_> = keys.map(|key| store.artifact(&project, key, Some(1)).unwrap().unwrap()).into();
-    let mut next = reopened(2, 1);
+    let mut next = reopened("a", 2, 1);
     if let Some(reopen) = &mut next.reopen {
         reopen.set_inputs = [(1, Arc::new(json!({ "corrected": [1, "ü"] })))].into();
         reopen.deadline = Some(at(99));
@@ -70,7 +80,7 @@ pub fn a_generation_keeps_what_counts_and_forgets_nothing<S: Store>(mut open: im
     assert_eq!((record.state, record.finished_at), (RunState::Completed, Some(at(12))));
     assert_eq!(store.unfinished(None, ALL).unwrap(), []);
     // A generation later, from the start and without what had been set.
-    events.append(&mut commit(&mut store, 20, reopened(3, 0)));
+    events.append(&mut commit(&mut store, 20, reopened("a", 3, 0)));
     let record = store.run(&run_id("a")).unwrap().unwrap();
     assert_eq!((record.generation, record.cursor, record.deadline), (3, 0, None));
     assert!(record.set_inputs.is_empty());
@@ -84,7 +94,7 @@ pub fn a_generation_keeps_what_counts_and_forgets_nothing<S: Store>(mut open: im
 pub fn a_generation_of_an_unknown_run_is_refused_alone<S: Store>(mut open: impl FnMut() -> S) {
     let mut store = open();
     store.begin(Durability::Immediate).unwrap();
-    let refused = store.commit(reopened(2, 0), at(1)).unwrap_err();
+    let refused = store.commit(reopened("a", 2, 0), at(1)).unwrap_err();
     assert!(matches!(refused, MemoryError::UnknownRun { .. }) && refused.wrote_nothing(), "{refused}");
     let mut other = accepted("b", 1);
     other.update.state = RunState::Running;
@@ -99,7 +109,7 @@ pub fn a_generation_may_have_another_plan<S: Store>(mut open: impl FnMut() -> S)
     let mut store = open();
     failed_run(&mut store);
     let plan = PlanRecord::of([Step::named("s0"), Step::named("other")]).unwrap();
-    let mut next = reopened(2, 1);
+    let mut next = reopened("a", 2, 1);
     if let Some(reopen) = &mut next.reopen {
         reopen.plan = Some(plan.clone());
     }
@@ -117,7 +127,7 @@ pub fn a_generation_may_have_another_plan<S: Store>(mut open: impl FnMut() -> S)
         store = open();
     }
     // What is withdrawn is not skipped any more.
-    commit(&mut store, 20, reopened(3, 1));
+    commit(&mut store, 20, reopened("a", 3, 1));
     assert_eq!(store.skipped(&run_id("a")).unwrap(), [0_usize; 0]);
 }
 
@@ -145,4 +155,42 @@ pub fn what_is_in_doubt_is_kept<S: Store>(mut open: impl FnMut() -> S) {
             store = open();
         }
     }
+}
+
+/// A generation may begin behind any end, and also in the middle: what the one before was waiting for, or why it ended, is over.
+pub fn a_generation_may_follow_any_state<S: Store>(mut open: impl FnMut() -> S) {
+    let mut store = open();
+    let states = [
+        RunState::Failed,
+        RunState::Cancelled,
+        RunState::Completed,
+        RunState::Interrupted,
+        RunState::Held,
+        RunState::Compensated,
+    ];
+    for state in states {
+        let run = state.as_str();
+        commit(&mut store, 0, accepted(run, 2));
+        commit(&mut store, 1, completed(run, 0, 2, run));
+        let mut end = ended(run, 1, state);
+        end.update.pausing = true;
+        end.update.reason = Some(Arc::from("a reason"));
+        end.update.step = StepProgress { held: Some(HoldReason::Failed), ..StepProgress::default() };
+        commit(&mut store, 2, end);
+        let record = store.run(&run_id(run)).unwrap().unwrap();
+        assert_eq!((record.state, record.finished_at.is_some()), (state, state.is_final()));
+        commit(&mut store, 10, reopened(run, 2, 1));
+        for _ in 0..2 {
+            let record = store.run(&run_id(run)).unwrap().unwrap();
+            assert_eq!((record.state, record.generation, record.cursor), (RunState::Running, 2, 1));
+            assert_eq!((&record.failure, &record.reason, record.finished_at), (&None, &None, None));
+            assert_eq!((record.step.held, record.pausing), (None, false));
+            let unfinished = store.unfinished(None, ALL).unwrap();
+            assert_eq!(unfinished.last(), Some(&record), "{run}");
+            assert_eq!(store.outputs(&run_id(run)).unwrap().unwrap(), [run.into_output().unwrap()]);
+            drop(store);
+            store = open();
+        }
+    }
+    assert_eq!(store.unfinished(None, ALL).unwrap().len(), states.len());
 }

@@ -1,10 +1,11 @@
-//! What stores promise about removing what is not kept any more.
+//! What stores promise that remove what is not kept any more: all but those that keep everything.
 
 use super::*;
+use crate::artifact::task_key;
 use crate::memory::{Collected, Retention};
 
 /// In batches of so many rows, to the end; the store is looked at after each.
-fn collect<S: Store>(
+pub(super) fn collect<S: Store>(
     store: &mut S,
     retention: &Retention,
     second: u64,
@@ -24,7 +25,7 @@ fn collect<S: Store>(
 }
 
 /// A run of as many steps, accepted, run and finished in one second.
-fn run_at(store: &mut impl Store, run: &str, steps: usize, second: u64) -> Vec<Event> {
+pub(super) fn run_at(store: &mut impl Store, run: &str, steps: usize, second: u64) -> Vec<Event> {
     let mut events = commit(store, second, accepted(run, steps));
     for index in 0..steps {
         events.append(&mut commit(store, second, completed(run, index, steps, format!("{run} {index}"))));
@@ -32,7 +33,7 @@ fn run_at(store: &mut impl Store, run: &str, steps: usize, second: u64) -> Vec<E
     events
 }
 
-fn names(store: &impl Store) -> Vec<String> {
+pub(super) fn names(store: &impl Store) -> Vec<String> {
     let runs = store.runs(None, ALL).unwrap();
     runs.into_iter().map(|record| record.run_id.to_string()).collect()
 }
@@ -46,18 +47,6 @@ fn assert_whole(store: &impl Store, run: &str, steps: usize) {
     let record = store.run(&run_id(run)).unwrap();
     assert_eq!(store.plan(&run_id(run)).unwrap().is_some(), record.is_some(), "{run}");
     assert_eq!(store.outputs(&run_id(run)).unwrap().map(|outputs| outputs.len()), record.map(|_| steps));
-}
-
-/// Without a rule nothing goes.
-pub fn everything_is_kept_by_default<S: Store>(mut open: impl FnMut() -> S) {
-    let mut store = open();
-    let events = run_at(&mut store, "a", 2, 0);
-    run_at(&mut store, "b", 2, 1);
-    let collected = collect(&mut store, &Retention::new(), 1_000_000, ALL, |_| ());
-    assert_eq!(collected, Collected::default());
-    assert_eq!(store.run_events(&run_id("a"), 0, ALL).unwrap(), events);
-    assert_eq!(store.versions(&Project::default(), "task:s0").unwrap(), [1, 2]);
-    assert_eq!(names(&store), ["a", "b"]);
 }
 
 /// Of each key the last versions stay, of results and others; outputs stay; and the next version is the next.
@@ -283,4 +272,97 @@ pub fn collecting_is_all_or_nothing<S: Store>(mut open: impl FnMut() -> S) {
     }
     assert_eq!(names(&store), ["b"]);
     assert_eq!(store.versions(&Project::default(), "notes").unwrap(), [6]);
+}
+
+/// Two that keep different numbers of versions, batch by batch in turns: each comes to its end, and has looked at all keys then.
+pub fn two_retentions_in_turns_come_to_their_ends<S: Store>(mut open: impl FnMut() -> S) {
+    let mut store = open();
+    let keys: Vec<String> = (0..40).map(|n| format!("k{n:02}")).collect();
+    let put = |store: &mut S, key: &str| {
+        batch(store, |store| store.put(Put::new(key, "x"), at(0)).unwrap());
+    };
+    let some = |store: &mut S, keep: u64| {
+        let retention = Retention::new().keep_versions(keep);
+        batch(store, |store| store.collect(&retention, at(1), 8).unwrap())
+    };
+    for (few, more) in [(2, 4), (1, 3)] {
+        keys.iter().for_each(|key| (0..4).for_each(|_| put(&mut store, key)));
+        // The other has come to the middle.
+        for _ in 0..4 {
+            assert!(some(&mut store, more).more);
+        }
+        let mut rounds = 0..1_000;
+        while some(&mut store, few).more {
+            some(&mut store, more);
+            assert!(rounds.next().is_some(), "it does not come to an end");
+        }
+        for key in &keys {
+            let versions = store.versions(&Project::default(), key).unwrap();
+            assert_eq!(versions.len() as u64, few, "{key} {versions:?}");
+        }
+    }
+}
+
+/// What is written where a collection has passed already is looked at before it comes to its end.
+pub fn what_is_written_behind_a_collection_goes_too<S: Store>(mut open: impl FnMut() -> S) {
+    let mut store = open();
+    let retention = Retention::new().keep_versions(1);
+    let put = |store: &mut S, key: &str| {
+        batch(store, |store| store.put(Put::new(key, "x"), at(0)).unwrap());
+    };
+    let keys: Vec<String> = (0..40).map(|n| format!("k{n:02}")).chain([task_key("s0")]).collect();
+    keys.iter().for_each(|key| (0..3).for_each(|_| put(&mut store, key)));
+    for _ in 0..9 {
+        assert!(batch(&mut store, |store| store.collect(&retention, at(1), 8).unwrap()).more);
+    }
+    keys.iter().for_each(|key| put(&mut store, key));
+    run_at(&mut store, "a", 1, 1);
+    collect(&mut store, &retention, 1, 8, |_| ());
+    for key in keys.iter().map(String::as_str).chain(["notes"]) {
+        assert_eq!(store.versions(&Project::default(), key).unwrap().len(), 1, "{key}");
+    }
+}
+
+/// Commits wait for a batch that collects, so one removes no more runs and versions than it may look at.
+pub fn a_batch_that_collects_keeps_to_its_limit<S: Store>(mut open: impl FnMut() -> S) {
+    const LIMIT: u64 = 10;
+    let mut store = open();
+    for n in 0..60 {
+        run_at(&mut store, &format!("r{n}"), 1, n);
+    }
+    let retention = Retention::new().keep_versions(1).keep_runs(1).keep_events_for(Duration::ZERO);
+    let mut all = Collected::default();
+    for _ in 0..1_000 {
+        let some = batch(&mut store, |store| store.collect(&retention, at(100), LIMIT as usize).unwrap());
+        assert!(some.runs + some.versions <= LIMIT, "{some:?}");
+        all = all.and(some);
+        if !some.more {
+            break;
+        }
+    }
+    assert_eq!((all.runs, all.versions, all.more), (59, 2 * 59, false));
+}
+
+/// What a view has read before is gone for it too.
+pub fn a_view_follows_what_is_collected<S: Store>(mut open: impl FnMut() -> S) {
+    let mut store = open();
+    run_at(&mut store, "a", 2, 0);
+    let kept = run_at(&mut store, "b", 2, 1);
+    let Some(view) = store.reader().unwrap() else { return };
+    let read = |view: &dyn crate::memory::Reader| {
+        let run = run_id("a");
+        let (record, plan) = (view.run(&run).unwrap(), view.plan(&run).unwrap());
+        let outputs = view.outputs(&run).unwrap();
+        let all = [record.is_some(), plan.is_some(), outputs.is_some()];
+        (all, view.runs(None, ALL).unwrap().len(), view.versions(&Project::default(), "task:s0").unwrap())
+    };
+    assert_eq!(read(&*view), ([true; 3], 2, vec![1, 2]));
+    assert!(view.artifact(&Project::default(), "task:s0", Some(1)).unwrap().is_some());
+    assert_eq!(view.events(0, 1).unwrap().len(), 1);
+    collect(&mut store, &Retention::new().keep_versions(1).keep_runs(1), 9, ALL, |_| ());
+    assert_eq!(read(&*view), ([false; 3], 1, vec![2]));
+    assert!(view.artifact(&Project::default(), "task:s0", Some(1)).unwrap().is_none());
+    assert!(gone(view.events(0, ALL)));
+    assert_eq!(view.run_events(&run_id("a"), 0, ALL).unwrap(), []);
+    assert_eq!(view.run_events(&run_id("b"), 0, ALL).unwrap(), kept);
 }

@@ -1,9 +1,9 @@
 //! What stores promise about signals.
 
 use super::*;
-use crate::memory::{KeptSignal, RecordSignal};
+use crate::memory::{KeptSignal, RecordSignal, SignalUsage};
 
-fn record_signal(
+pub(super) fn record_signal(
     store: &mut impl Store,
     second: u64,
     run: &str,
@@ -69,6 +69,35 @@ pub fn signals_are_kept_until_they_are_taken<S: Store>(mut open: impl FnMut() ->
     assert_eq!(store.signals(&run_id("a")).unwrap(), kept);
     assert_eq!(store.events(0, ALL).unwrap(), events);
     assert!(events.iter().map(|event| event.seq().unwrap()).eq(1..=events.len() as u64));
+}
+
+/// A store tells what the signals of a run take, as they come and go.
+pub fn what_signals_take_is_told<S: Store>(mut open: impl FnMut() -> S) {
+    let mut store = open();
+    commit(&mut store, 0, accepted("a", 2));
+    commit(&mut store, 0, accepted("b", 1));
+    let usage = |store: &S, run: &str| store.signal_usage(&run_id(run)).unwrap();
+    assert_eq!(usage(&store, "a"), SignalUsage::default());
+    let payloads = [json!(null), json!("ä\n"), json!({ "long": "x".repeat(10_000) }), json!([1.5, []])];
+    // As JSON: in bytes, with quotes and escapes.
+    let sizes = [4, 6, 10_011, 8];
+    let mut kept = Vec::new();
+    let mut bytes = 0;
+    for (payload, size) in payloads.into_iter().zip(sizes) {
+        kept.push(record_signal(&mut store, 1, "a", "go", payload).0);
+        bytes += size;
+        assert_eq!(usage(&store, "a"), SignalUsage::new(kept.len(), bytes));
+    }
+    assert_eq!((usage(&store, "b"), usage(&store, "unknown")), Default::default());
+    commit(&mut store, 2, taking("a", 0, 2, &kept[2]));
+    for _ in 0..2 {
+        assert_eq!(usage(&store, "a"), SignalUsage::new(3, bytes - sizes[2]));
+        drop(store);
+        store = open();
+    }
+    if let Some(view) = store.reader().unwrap() {
+        assert_eq!(view.signal_usage(&run_id("a")).unwrap(), usage(&store, "a"));
+    }
 }
 
 /// A signal to a run that is not known is refused alone, and takes no number; so is the commit of a run that is known beside one that

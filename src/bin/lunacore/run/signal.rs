@@ -92,7 +92,7 @@ fn payload(signal: &Signal) -> Result<Value, Failure> {
     Ok(value(line.strip_suffix('\r').unwrap_or(line)))
 }
 
-/// As much as a signal may bring, and a little more, which is refused for that.
+/// What a signal may bring can be written with spaces, as large as an output; what is larger still is refused as too large.
 fn bytes(from: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     from.take(MAX_OUTPUT_BYTES as u64 + 3).read_to_end(&mut bytes)?;
