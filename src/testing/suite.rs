@@ -46,6 +46,7 @@ macro_rules! store_conformance {
                 a_signal_to_an_unknown_run_is_refused_alone
                 signals_of_a_batch_that_was_not_ended_are_all_or_nothing
                 what_was_skipped_is_known
+                what_somebody_completed_was_not_skipped
                 everything_is_kept_by_default
                 old_versions_go
                 finished_runs_go_and_others_stay
