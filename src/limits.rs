@@ -227,7 +227,7 @@ pub const MAILBOX: usize = 4_096;
 pub const VOLATILE_FINISHED_RUNS: usize = 1_000;
 
 /// Events that the volatile store remembers, for subscribers that come late: as many as wait for one that is slow. The
-/// SQLite store keeps all.
+/// SQLite store keeps as many as a [`Retention`](crate::Retention) says, and all without one.
 pub const VOLATILE_EVENTS: usize = 4_096;
 
 /// How long [`Durability::Relaxed`](crate::Durability::Relaxed) may keep what it acknowledged from the disk: at most ten

@@ -52,6 +52,7 @@ macro_rules! store_conformance {
                 a_signal_to_an_unknown_run_is_refused_alone
                 signals_of_a_batch_that_was_not_ended_are_all_or_nothing
                 what_was_skipped_is_known
+                what_somebody_completed_was_not_skipped
                 everything_is_kept_by_default
                 what_is_not_over_stays_whole
                 what_is_tried_again_stays_whole

@@ -436,6 +436,34 @@ async fn steps_that_were_skipped_are_not_undone() {
     }
 }
 
+/// Somebody says that it was done, although no attempt of it ever began.
+#[cfg(feature = "expressions")]
+#[actix::test]
+async fn a_step_that_somebody_completed_is_undone_after_a_restart() {
+    let clock = virtual_time().await;
+    for disk in Disk::each() {
+        let kit = Kit::default();
+        let actors = kit.life(&disk, &clock).await;
+        let held = undone("h").when("steps.a.output.x").on_failure(OnFailure::Hold);
+        let steps = || [undone("a"), held.clone(), undone("c"), Step::named("last").uses("hang")];
+        let run = submit(&actors, plan(steps())).await;
+        reaches(&actors, "r", RunState::Held).await;
+        assert_eq!(record(&actors).await.attempt, 0);
+        let done = StepOutcome::Completed("h done".into());
+        actors.orchestrator.send(ResolveStep::new(run_id("r"), "h", done)).await.unwrap().unwrap();
+        patiently("the last step", async || status(&actors, "r").await.completed == 3).await;
+        actors.orchestrator.send(Shutdown::now()).await.unwrap();
+        let left = run.await;
+        assert!(matches!(left, Err(PlanError::Interrupted { .. })), "{left:?}");
+        bury(actors).await;
+        let actors = kit.life(&disk, &clock).await;
+        let (undone, not_undone, _) = compensated(execute(&actors, plan(steps())).await);
+        assert_eq!((undone.join(" "), not_undone.len()), ("c h a".to_owned(), 0));
+        assert_eq!(kit.calls(), "do a, do c, undo c 1, undo h 1, undo a 1");
+        bury(actors).await;
+    }
+}
+
 #[actix::test]
 async fn nor_are_those_that_were_skipped_a_moment_ago() {
     let kit = Kit::default();

@@ -248,3 +248,88 @@ fn who_only_reads_it_does_not_change_a_byte() {
         assert!(!name.ends_with("-lock"), "it was locked");
     }
 }
+
+/// Others may have made something of their own in the file. It works as before, and is never in the way.
+#[test]
+fn what_others_have_made_in_it_stays_when_it_is_upgraded() {
+    let (_folder, path) = copy();
+    let sql = Connection::open(&path).unwrap();
+    sql.execute_batch(
+        "CREATE VIEW mine AS SELECT run_id, state FROM runs;
+         CREATE VIEW of_theirs AS SELECT run_id FROM run_overview WHERE finished IS NULL;
+         CREATE TABLE audit (run TEXT, what TEXT, of INTEGER REFERENCES runs (no));
+         CREATE INDEX by_name ON runs (name);
+         CREATE TRIGGER moved AFTER UPDATE OF state ON Runs BEGIN
+             INSERT INTO audit SELECT run_id, NEW.state, NEW.no FROM runs WHERE no = NEW.no;
+         END;
+         CREATE TRIGGER told AFTER INSERT ON events BEGIN
+             INSERT INTO audit SELECT run_id, 'told', no FROM runs WHERE no = NEW.run;
+         END;
+         CREATE TRIGGER asked INSTEAD OF DELETE ON run_overview BEGIN
+             INSERT INTO audit VALUES (OLD.run_id, 'asked', NULL);
+         END;",
+    )
+    .unwrap();
+    let mut store = SqliteStore::open(&path).unwrap();
+    assert_eq!(told(&store), include_str!("../fixtures/store-v1.txt"));
+    let row = |query: &str| sql.query_row(query, [], |row| row.get::<_, String>(0)).unwrap();
+    assert_eq!(
+        row("SELECT group_concat(run_id || ' ' || state) FROM mine WHERE run_id LIKE 'i%'"),
+        "interrupted running"
+    );
+    assert_eq!(row("SELECT group_concat(run_id) FROM of_theirs"), "interrupted");
+    assert_eq!(row("SELECT count(*) || '' FROM audit"), "0", "none of it was about the upgrade");
+    assert_eq!(
+        row("SELECT sql FROM sqlite_schema WHERE name = 'by_name'"),
+        "CREATE INDEX by_name ON runs (name)"
+    );
+    assert!(row("SELECT sql FROM sqlite_schema WHERE name = 'audit'").contains("REFERENCES runs (no)"));
+    let update = RunUpdate::new(RunState::Cancelled, 2, 1);
+    let mut cancelled = Commit::new(run_id("interrupted"), Project::default(), update);
+    cancelled.events = vec![EventKind::PlanResumed { completed: 2 }];
+    store.begin(Durability::Immediate).unwrap();
+    store.commit(Box::new(cancelled), SystemTime::now()).unwrap();
+    store.end().unwrap();
+    sql.execute_batch("DELETE FROM run_overview WHERE run_id = 'interrupted'").unwrap();
+    let audit = row("SELECT group_concat(run || ' ' || what, ', ') FROM audit");
+    assert_eq!(audit, "interrupted cancelled, interrupted told, interrupted asked");
+    assert_eq!(row("SELECT group_concat(type) FROM pragma_integrity_check JOIN (SELECT 'ok' AS type)"), "ok");
+    // And once more, by who comes next.
+    drop(store);
+    SqliteStore::open(&path).unwrap();
+    assert_eq!(row("SELECT count(*) || '' FROM sqlite_schema WHERE type = 'trigger'"), "3");
+}
+
+/// A reader that was there before another program has upgraded it sees what is new since.
+#[test]
+fn who_reads_it_while_it_is_upgraded_sees_what_comes_then() {
+    let (_folder, path) = copy();
+    let reading = SqliteStore::open_read_only(&path).unwrap();
+    assert_eq!(told(&reading), include_str!("../fixtures/store-v1.txt"));
+    assert_eq!(reading.signals(&run_id("interrupted")).unwrap(), []);
+    let mut store = SqliteStore::open(&path).unwrap();
+    store.begin(Durability::Immediate).unwrap();
+    let signal = RecordSignal::new(run_id("interrupted"), Arc::from("go"), Arc::new(json!([1])));
+    let (kept, events) = store.record_signal(signal, SystemTime::now()).unwrap();
+    let mut update = RunUpdate::new(RunState::Held, 2, 1);
+    (update.step.held, update.step.since) = (Some(HoldReason::Interrupted), Some(SystemTime::UNIX_EPOCH));
+    let held = Commit::new(run_id("interrupted"), Project::default(), update);
+    store.commit(Box::new(held), SystemTime::now()).unwrap();
+    // In the middle of the batch it is as it was.
+    assert_eq!(reading.signals(&run_id("interrupted")).unwrap(), []);
+    assert_eq!(reading.unfinished(None, 9).unwrap()[0].state, RunState::Running);
+    store.end().unwrap();
+    for _ in 0..2 {
+        assert_eq!(reading.signals(&run_id("interrupted")).unwrap(), std::slice::from_ref(&kept));
+        let record = store.run(&run_id("interrupted")).unwrap();
+        assert_eq!(record.as_ref().unwrap().step.held, Some(HoldReason::Interrupted));
+        assert_eq!(reading.run(&run_id("interrupted")).unwrap(), record);
+        assert_eq!(reading.unfinished(None, 9).unwrap(), Vec::from_iter(record));
+        assert_eq!(reading.events(store.last_seq().unwrap() - 1, 9).unwrap(), events);
+        assert_eq!(told(&reading), told(&store));
+    }
+    // It still writes nothing.
+    let mut reading = reading;
+    let refused = reading.put(Put::new("k", "x"), SystemTime::now());
+    assert!(matches!(refused, Err(MemoryError::ReadOnly)), "{refused:?}");
+}

@@ -189,6 +189,70 @@ fn a_large_run_goes_a_part_at_a_time_and_nothing_of_it_is_left() {
     );
 }
 
+/// What is left of a run may be all artifacts, among which the rest is looked for: that is work as well, however little goes.
+#[test]
+fn what_is_looked_through_counts_although_it_stays() {
+    let (_folder, path) = place();
+    let mut store = SqliteStore::open(&path).unwrap();
+    for n in 0..4 {
+        run_with(&mut store, &format!("r{n}"), (300, 0), moment(n));
+    }
+    run_with(&mut store, "last", (1, 0), moment(9));
+    // Nothing but artifacts and a few outputs that are none any more.
+    for key in ["task:s3", "task:s150", "task:s299"] {
+        batch(&mut store, |store| store.delete(&Project::default(), key, None).unwrap());
+    }
+    let retention = Retention::new().keep_runs(0);
+    let (mut behind, mut batches) = (0, 0);
+    loop {
+        let some = batch(&mut store, |store| store.collect(&retention, moment(99), 50).unwrap());
+        let leftovers = number(&path, "SELECT count(*) FROM leftovers");
+        assert!(leftovers <= 1, "{leftovers} runs went, and what is left of none was looked through");
+        (behind, batches) = (behind + leftovers, batches + 1);
+        assert!(some.more || leftovers == 0);
+        if !some.more {
+            break;
+        }
+        if batches % 3 == 0 {
+            drop(store);
+            store = SqliteStore::open(&path).unwrap();
+        }
+    }
+    assert!(batches >= 4 * 300 / 50 && behind >= 4 * 5, "{batches} batches, {behind} behind");
+    assert_eq!(names(&store), ["last"]);
+    assert_eq!(number(&path, "SELECT count(*) FROM steps WHERE key_no IS NULL"), 0);
+    assert_eq!(number(&path, "SELECT count(*) FROM steps"), 4 * 297 + 1);
+}
+
+/// A clock that was ahead is in the way of nothing, neither in what finished then nor in what has since.
+#[test]
+fn runs_that_finished_in_the_future_keep_no_others() {
+    let (_folder, path) = place();
+    let mut store = SqliteStore::open(&path).unwrap().durability(Durability::Relaxed);
+    let finished = |store: &mut SqliteStore, runs: std::ops::Range<u64>, later: u64| {
+        for n in runs {
+            batch(store, |store| {
+                store.commit(accept(&format!("r{n}"), 0, RunState::Completed), moment(later + n)).unwrap();
+            });
+        }
+    };
+    // More than are looked at together, behind one that is old and before others.
+    finished(&mut store, 0..1, 0);
+    finished(&mut store, 1..COLLECT_ROWS as u64 + 100, 1_000_000);
+    finished(&mut store, 600..700, 0);
+    finished(&mut store, 700..702, 1_000);
+    let retention = Retention::new().keep_runs_for(Duration::from_secs(60));
+    let collected = collect(&mut store, &retention, moment(1_000), COLLECT_ROWS);
+    assert_eq!((collected.runs, names(&store)), (700, vec!["r700".to_owned(), "r701".to_owned()]));
+    // Those that come last wait for their time, and with them nothing else.
+    finished(&mut store, 702..1_400, 1_000_000);
+    finished(&mut store, 1_400..1_401, 1_000);
+    let collected = collect(&mut store, &retention, moment(1_000 + 702 + 60), 20);
+    assert_eq!((collected.runs, names(&store).len()), (2, 699));
+    assert_eq!(collect(&mut store, &retention, moment(1_000 + 1_401 + 60), 20).runs, 698);
+    assert_eq!(names(&store), ["r1400"]);
+}
+
 #[test]
 fn a_run_never_gets_the_number_of_one_that_has_left_artifacts() {
     let (_folder, path) = place();

@@ -7,6 +7,7 @@ use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
 
 use super::error::OpenError;
 use super::schema::{self, Identity};
+use super::view::View;
 use crate::limits::{
     SQLITE_BUSY_TIMEOUT, SQLITE_LOG_PAGES, SQLITE_READER_CACHE, SQLITE_STATEMENTS, SQLITE_WRITER_CACHE,
 };
@@ -78,7 +79,7 @@ fn write_ahead(connection: &Connection) -> rusqlite::Result<String> {
 ///
 /// Beside a log that is there, SQLite reads without a right to write. Where there is none it would begin one; who may not, reads
 /// the file as it lies there: without a log it is complete, and who runs the store would have one.
-pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
+pub(super) fn reader(path: &Path) -> Result<View, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     match reading(path, path, flags) {
         Err(OpenError::NotWritable { source, .. }) if has_log(path) => {
@@ -92,16 +93,16 @@ pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
 }
 
 /// The same, with the file under a name that SQLite takes.
-fn reading(path: &Path, name: &Path, flags: OpenFlags) -> Result<Connection, OpenError> {
+fn reading(path: &Path, name: &Path, flags: OpenFlags) -> Result<View, OpenError> {
     let refused = |error| unwritable_database(path, error);
     let connection = connect(name, flags).map_err(|error| self::refused(path, error))?;
     check(path, schema::identify(&connection).map_err(refused)?, false)?;
-    schema::read_as_latest(&connection).map_err(refused)?;
+    let view = View::of_reader(connection).map_err(refused)?;
     let kibibytes = SQLITE_READER_CACHE / 1024;
     let settings =
         format!("PRAGMA cache_size = -{kibibytes}; PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;");
-    connection.execute_batch(&settings).map_err(refused)?;
-    Ok(connection)
+    view.0.execute_batch(&settings).map_err(refused)?;
+    Ok(view)
 }
 
 /// Whether there is something in the write-ahead log, or may be.

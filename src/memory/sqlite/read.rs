@@ -1,18 +1,18 @@
-//! Reading: through the writer's connection, or one of its own.
+//! What is read: through the writer's connection, or one of its own.
 
 use std::sync::Arc;
 
-use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Params, Row};
+use rusqlite::{Params, Row};
 use uuid::Uuid;
 
-use super::error::{Fault, Unreadable};
+use super::error::Fault;
 use super::events as payload;
 use super::rows::{
     Read, breaker, data, integer, number, optional_text, output, output_data, record, record_columns, text,
     time,
 };
 use super::signals;
+use super::view::{Table, View};
 use crate::artifact::{Artifact, TASK_PREFIX, step_meta, task_result};
 use crate::event::Event;
 use crate::memory::error::{MemoryError, StoreError};
@@ -23,10 +23,6 @@ use crate::project::Project;
 use crate::resilience::BreakerRecord;
 use crate::run::{RunId, RunRecord};
 
-/// A table, and how many columns its primary key has.
-#[derive(Clone, Copy)]
-struct Table(&'static str, usize);
-
 const RUNS: Table = Table("runs", 1);
 const STEPS: Table = Table("steps", 2);
 const KEYS: Table = Table("artifact_keys", 1);
@@ -34,26 +30,6 @@ const ARTIFACTS: Table = Table("artifacts", 2);
 const BREAKERS: Table = Table("breakers", 1);
 const EVENTS: Table = Table("events", 1);
 const SIGNALS: Table = Table("signals", 2);
-
-impl Table {
-    fn unreadable(self, row: &Row<'_>, source: Unreadable) -> Fault {
-        let Self(table, columns) = self;
-        let key: Vec<String> = (0..columns).map(|column| cell(row, column)).collect();
-        Fault::Row { table, row: key.join(" "), source }
-    }
-}
-
-fn cell(row: &Row<'_>, column: usize) -> String {
-    match row.get_ref(column) {
-        Ok(ValueRef::Integer(number)) => number.to_string(),
-        Ok(ValueRef::Text(name)) => String::from_utf8_lossy(name).into_owned(),
-        _ => "?".to_owned(),
-    }
-}
-
-/// A connection to read through. Each call reads the store as it is at one moment.
-#[derive(Debug)]
-pub(super) struct View(pub(super) Connection);
 
 /// The versions of a key, which are in two tables: the primary key of the row, whether it is one of `steps`, the version, and
 /// what else is asked for.
@@ -98,35 +74,7 @@ macro_rules! event_query {
 }
 
 impl View {
-    /// All rows of a query, which selects the primary key of `table` first: that is how a row is named that cannot be read.
-    fn all<T>(
-        &self,
-        sql: &str,
-        params: impl Params,
-        table: Table,
-        mut read: impl FnMut(&Row<'_>) -> Read<T>,
-    ) -> Result<Vec<T>, Fault> {
-        let mut statement = self.0.prepare_cached(sql)?;
-        let mut rows = statement.query(params)?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            found.push(read(row).map_err(|source| table.unreadable(row, source))?);
-        }
-        Ok(found)
-    }
-
-    /// The one row that a query has at most.
-    fn one<T>(
-        &self,
-        sql: &str,
-        params: impl Params,
-        table: Table,
-        read: impl FnMut(&Row<'_>) -> Read<T>,
-    ) -> Result<Option<T>, Fault> {
-        Ok(self.all(sql, params, table, read)?.pop())
-    }
-
-    /// The same for rows of both tables that have artifacts.
+    /// All rows of a query of both tables that have artifacts.
     fn versions_of<T>(
         &self,
         sql: &str,
@@ -165,16 +113,6 @@ impl View {
     pub(super) fn find(&self, run_id: &RunId) -> Result<Option<(i64, RunRecord)>, Fault> {
         let sql = concat!("SELECT ", record_columns!(), " FROM runs WHERE run_id = ?1");
         self.one(sql, [run_id.as_str()], RUNS, record)
-    }
-
-    /// What several statements read, all as it is at one moment: between two of them, something may be removed. In a batch
-    /// this is so anyway.
-    fn at_one_moment<T, E: From<Fault>>(&self, read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        let _reading = match self.0.is_autocommit() {
-            true => Some(self.0.unchecked_transaction().map_err(Fault::from)?),
-            false => None,
-        };
-        read()
     }
 
     pub(super) fn number_of(&self, run_id: &RunId) -> Result<Option<i64>, Fault> {

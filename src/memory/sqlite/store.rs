@@ -4,7 +4,7 @@ use std::time::SystemTime;
 use super::error::{Fault, OpenError};
 use super::lock::Lock;
 use super::open;
-use super::read::View;
+use super::view::View;
 use super::write::{CommitResult, Writer};
 use crate::artifact::Artifact;
 use crate::event::Event;
@@ -90,7 +90,7 @@ impl SqliteStore {
         if !path.exists() {
             return Err(OpenError::Missing { path });
         }
-        let side = Side::ReadOnly(View(open::reader(&path)?));
+        let side = Side::ReadOnly(open::reader(&path)?);
         Ok(Self { path, durability: Durability::default(), side })
     }
 
@@ -235,7 +235,7 @@ impl Store for SqliteStore {
                 opened.checkpoint()?;
                 *writer = Some(Box::new(opened));
             }
-            Side::ReadOnly(view) => *view = View(open::reader(&self.path).map_err(StoreError::new)?),
+            Side::ReadOnly(view) => *view = open::reader(&self.path).map_err(StoreError::new)?,
         }
         Ok(())
     }
@@ -245,8 +245,8 @@ impl Store for SqliteStore {
     }
 
     fn reader(&self) -> Result<Option<Box<dyn Reader>>, StoreError> {
-        let connection = open::reader(&self.path).map_err(StoreError::new)?;
-        Ok(Some(Box::new(View(connection))))
+        let view = open::reader(&self.path).map_err(StoreError::new)?;
+        Ok(Some(Box::new(view)))
     }
 }
 

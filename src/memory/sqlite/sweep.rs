@@ -5,7 +5,7 @@
 
 use std::time::SystemTime;
 
-use rusqlite::{Connection, OptionalExtension, Params};
+use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::error::Fault;
 use super::keys;
@@ -53,7 +53,7 @@ impl Sweep {
             None => (0, false),
         };
         left += share;
-        let until = finished_until(connection, retention, bounds.now, &mut left)?;
+        let until = finished_until(connection, retention, bounds.now, left)?;
         let old = retention.events_until(bounds.now).map(micros);
         let events = events(connection, (until, old), bounds.published, &mut left)?;
         let runs = match until {
@@ -132,7 +132,7 @@ fn finished_until(
     connection: &Connection,
     retention: &Retention,
     now: SystemTime,
-    left: &mut usize,
+    left: usize,
 ) -> Result<Option<i64>, Fault> {
     let too_many = match retention.keep_runs {
         None => None,
@@ -142,13 +142,14 @@ fn finished_until(
             one(connection, sql, [number(keep)])?
         }
     };
-    // A clock may have been set back between two of them; one that finished later says how late it was at least.
+    // A clock may have been set back between two of them; one that finished later says how late it was at least. The oldest of
+    // them are enough, one more than can go: there may be one that stays.
     let too_old = match retention.runs_until(now) {
         None => None,
         Some(until) => {
-            let sql = "SELECT max(last_seq) FROM (SELECT last_seq, finished_at FROM runs INDEXED BY runs_finished \
-                       WHERE finished_at IS NOT NULL ORDER BY last_seq LIMIT ?2) WHERE finished_at < ?1";
-            one(connection, sql, (micros(until), number((*left).max(1))))?
+            let sql = "SELECT max(last_seq) FROM (SELECT last_seq FROM runs INDEXED BY runs_finished_at \
+                       WHERE finished_at < ?1 ORDER BY finished_at LIMIT ?2)";
+            one(connection, sql, (micros(until), number(left).saturating_add(1)))?
         }
     };
     Ok(too_many.max(too_old))
@@ -201,26 +202,44 @@ fn runs(connection: &Connection, until: i64, left: &mut usize) -> Result<u64, Fa
         removed += some(connection, "DELETE FROM runs WHERE no = ?1", [run], left)?;
         // There are few of them at most.
         some(connection, "DELETE FROM signals WHERE run = ?1", [run], left)?;
-        if !remove_outputs(connection, run, left)? {
-            connection.prepare_cached("INSERT INTO leftovers (run) VALUES (?1)")?.execute([run])?;
+        if let Some(step) = remove_outputs(connection, (run, 0), left)? {
+            let sql = "INSERT INTO leftovers (run, step) VALUES (?1, ?2)";
+            connection.prepare_cached(sql)?.execute((run, step))?;
         }
     }
     Ok(removed)
 }
 
-/// Removes what a deleted run has stored and is no artifact; answers whether that is all gone.
-fn remove_outputs(connection: &Connection, run: i64, left: &mut usize) -> Result<bool, Fault> {
-    let sql = "DELETE FROM steps WHERE rowid IN \
-               (SELECT rowid FROM steps WHERE run = ?1 AND key_no IS NULL LIMIT ?2)";
-    some(connection, sql, (run, number(*left)), left)?;
-    Ok(*left > 0)
+/// Removes what a deleted run has stored from a step on and is no artifact; answers from which step on there may be more. Those
+/// that stay are looked at as well.
+fn remove_outputs(
+    connection: &Connection,
+    (run, from): (i64, i64),
+    left: &mut usize,
+) -> Result<Option<i64>, Fault> {
+    let sql = "SELECT count(*), max(step) FROM \
+               (SELECT step FROM steps WHERE run = ?1 AND step >= ?2 ORDER BY step LIMIT ?3)";
+    let params = (run, from, number(*left));
+    let (seen, last): (i64, Option<i64>) =
+        connection.prepare_cached(sql)?.query_row(params, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if let Some(last) = last {
+        let sql = "DELETE FROM steps WHERE run = ?1 AND step BETWEEN ?2 AND ?3 AND key_no IS NULL";
+        connection.prepare_cached(sql)?.execute((run, from, last))?;
+    }
+    *left = left.saturating_sub(usize::try_from(seen).unwrap_or(usize::MAX));
+    Ok((*left == 0).then(|| last.map_or(from, |last| last.saturating_add(1))))
 }
 
 fn remove_leftovers(connection: &Connection, left: &mut usize) -> Result<(), Fault> {
+    let next = "SELECT run, step FROM leftovers ORDER BY run LIMIT 1";
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
     while *left > 0
-        && let Some(run) = one(connection, "SELECT min(run) FROM leftovers", [])?
+        && let Some((run, from)) = connection.prepare_cached(next)?.query_row([], read).optional()?
     {
-        if remove_outputs(connection, run, left)? {
+        if let Some(step) = remove_outputs(connection, (run, from), left)? {
+            let sql = "UPDATE leftovers SET step = ?2 WHERE run = ?1";
+            connection.prepare_cached(sql)?.execute((run, step))?;
+        } else {
             connection.prepare_cached("DELETE FROM leftovers WHERE run = ?1")?.execute([run])?;
             *left = left.saturating_sub(1);
         }

@@ -11,12 +11,12 @@ use super::generations;
 use super::keys::Keys;
 use super::open;
 use super::pending::{EventRow, OutputCell, Pending, StepRow};
-use super::read::View;
 use super::rows::{self, INSERT_ARTIFACT, data_cell, micros, number};
 use super::runs::{self, Moment, Run};
 use super::schema;
 use super::signals;
 use super::sweep::{Bounds, Sweep};
+use super::view::View;
 use crate::artifact::{step_meta, task_key};
 use crate::event::{Event, EventKind};
 use crate::id::{to_micros, uuid_at};
@@ -55,7 +55,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
-        let view = View(open::writer(path)?);
+        let view = View::of_writer(open::writer(path)?);
         let last_seq = view.last_seq().map_err(|error| open::failed(path, error))?;
         let keys = Keys::open(&view.0).map_err(|error| open::failed(path, error))?;
         Ok(Self {
@@ -270,8 +270,8 @@ impl Writer {
             }
         };
         let (step, at, artifact_id) = (number(*step), moment.micros, uuid_at(moment.at).into_bytes());
-        // No attempt has the number 0: that is how it is known again.
-        let attempt = if *skipped { 0 } else { attempt };
+        // No attempt has the number 0: that is how it is known again. Somebody may have completed it before its first.
+        let attempt = if *skipped { 0 } else { attempt.max(1) };
         let row = StepRow { run, step, attempt, at, key_no, version, artifact_id, output, generation };
         self.pending.steps.push(row);
         Ok(())

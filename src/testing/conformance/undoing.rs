@@ -53,3 +53,29 @@ pub fn what_was_skipped_is_known<S: Store>(mut open: impl FnMut() -> S) {
         store = open();
     }
 }
+
+/// An output that somebody gave for a step of which no attempt was made is not one of a step that was skipped.
+pub fn what_somebody_completed_was_not_skipped<S: Store>(mut open: impl FnMut() -> S) {
+    let mut store = open();
+    let mut held = accepted("a", 3);
+    held.update = RunUpdate::new(RunState::Held, 0, 0);
+    commit(&mut store, 0, held);
+    commit(&mut store, 1, completed("a", 0, 3, "by hand"));
+    let mut skipped = completed("a", 1, 3, "x");
+    let output = skipped.output.as_mut().unwrap();
+    (output.output, output.skipped) = (Output::null(), true);
+    skipped.update.attempt = 0;
+    commit(&mut store, 2, skipped);
+    commit(&mut store, 3, completed("a", 2, 3, "by hand"));
+    // In the very commit that accepts it, too.
+    let mut whole = completed("b", 0, 1, "at once");
+    whole.accept = accepted("b", 1).accept;
+    commit(&mut store, 4, whole);
+    for _ in 0..2 {
+        assert_eq!(store.skipped(&run_id("a")).unwrap(), [1]);
+        assert_eq!(store.outputs(&run_id("a")).unwrap().unwrap().len(), 3);
+        assert_eq!(store.skipped(&run_id("b")).unwrap(), [0; 0]);
+        drop(store);
+        store = open();
+    }
+}
